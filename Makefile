@@ -1,0 +1,89 @@
+# For GNU make and BSD make alike: plain rules, no conditionals, no functions.
+#
+#   make demo          watch a jail's addresses move between two hosts
+#   make test          everything that must hold: lint, unit, lab, conformance, interop
+#   make bench         figures, in build/bench.json
+#   make soak          thousands of repetitions
+#   make clean         end what a killed lab left behind, remove build/
+
+PYTHON = python3
+VENV = .venv
+RUN = $(VENV)/bin/python
+PYTEST = $(RUN) -m pytest
+# Two at once: the machines that run this have two cores. A file's tests stay together, they share a lab.
+PARALLEL = -n 2 --dist loadfile
+
+# For the lab (bird2 iproute2 nftables iputils-ping tcpdump perl-base util-linux), Python, and what checks our pages.
+PACKAGES = bird2 iproute2 nftables iputils-ping tcpdump perl-base util-linux procps python3-venv mandoc prometheus
+
+# Another folder of recorded transcripts for `make conformance`.
+TRANSCRIPTS =
+
+.PHONY: all setup packages can-lab lint unit lab conformance interop test demo bench soak lock clean
+
+all: setup
+
+packages:
+	@.ci/install-packages $(PACKAGES)
+
+setup: packages $(VENV)/installed
+
+$(VENV)/installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "setup: Python 3.11 or newer is needed: make PYTHON=/path/to/it" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+can-lab:
+	@.ci/can-lab
+
+lint: setup
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+	for script in hooks/mobility-hook .ci/install-packages .ci/can-lab; do sh -n $$script || exit 1; done
+	if command -v shellcheck >/dev/null; then shellcheck --severity=warning hooks/mobility-hook .ci/*; fi
+
+unit: setup
+	$(PYTEST) $(PARALLEL) tests/unit
+
+lab: can-lab setup
+	$(PYTEST) $(PARALLEL) tests/lab
+
+interop: can-lab setup
+	$(PYTEST) tests/interop
+
+conformance: can-lab setup
+	@mkdir -p build
+	@transcripts='$(TRANSCRIPTS)'; $(RUN) -m tests.lab.conformance $${transcripts:+--transcripts "$$transcripts"}
+
+# conformance has a test of its own (tests/lab/test_conformance.py); one run of pytest, so that its summary is the end
+test: can-lab lint
+	@mkdir -p build
+	$(PYTEST) $(PARALLEL) tests
+
+demo: can-lab setup
+	@mkdir -p build
+	@$(RUN) -m tests.lab.demo
+
+bench: can-lab setup
+	@mkdir -p build
+	@$(RUN) -m tests.bench
+
+soak: can-lab setup
+	MOBILITY_SOAK=1 $(PYTEST) tests/chaos
+
+lock:
+	$(PYTHON) -m venv build/lock
+	build/lock/bin/pip install --quiet pip-tools
+	{ echo '# What the Makefile installs; made by `make lock`.'; \
+	  printf 'hatchling\neditables\n' | build/lock/bin/pip-compile --quiet --extra dev --generate-hashes \
+	    --allow-unsafe --strip-extras --no-header --no-annotate --no-emit-index-url --no-emit-trusted-host \
+	    --no-emit-find-links --output-file - pyproject.toml -; } > build/requirements.lock
+	mv build/requirements.lock requirements.lock
+
+clean:
+	if [ -x $(RUN) ] && [ -f tests/lab/clean.py ]; then $(RUN) -m tests.lab.clean; fi
+	rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis
