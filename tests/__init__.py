@@ -1,0 +1,1 @@
+"""Tests: unit/ needs no root, lab/ runs FreeBSD-shaped hosts on Linux network namespaces."""

@@ -1,0 +1,1 @@
+"""The lab: FreeBSD-shaped hosts on Linux network namespaces."""

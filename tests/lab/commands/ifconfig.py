@@ -1,0 +1,489 @@
+"""ifconfig(8) of FreeBSD 13.2: no -j, no --libxo.
+
+Source: sbin/ifconfig/{ifconfig,ifclone,ifgroup,af_inet,af_inet6,af_link,af_nd6}.c; wording and exit status as in
+freebsd-13.2/1-interfaces.txt and 2-vnet.txt.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tests.lab.commands.support import BadOption, Caller, Exit, Output, getopt
+from tests.lab.kernel import interfaces as kernel
+from tests.lab.kernel.errors import Errno, Refused
+from tests.lab.kernel.netlink import IFA_F_DADFAILED
+from tests.lab.kernel.state import IFNAMSIZ, INET, INET6, WIDTH, Address, Iff, Interface, Nd6, is_link_local
+
+USAGE = """usage: ifconfig [-f type:format] [-g groupname] [-C] [-L] interface address_family
+                [address [dest_address]] [parameters]
+       ifconfig interface create
+       ifconfig -a [-g groupname] [-C] [-L] [-d] [-m] [-u] [-v] [address_family]
+       ifconfig -l [-d] [-u] [address_family]
+       ifconfig [-g groupname] [-C] [-L] [-d] [-m] [-u] [-v]
+"""
+CLONERS = "vlan bridge pfsync pflog vmnet tap tun epair lo"
+FAMILIES = ("inet", "inet6", "ether", "link", "lladdr")
+LINK_FAMILIES = ("ether", "link", "lladdr")
+DEFAULT_PREFIX6 = 64
+LO_OPTIONS = "options=680003<RXCSUM,TXCSUM,LINKSTATE,RXCSUM_IPV6,TXCSUM_IPV6>"
+_SHOWN_FLAGS = (Iff.UP, Iff.BROADCAST, Iff.LOOPBACK, Iff.RUNNING, Iff.SIMPLEX, Iff.MULTICAST)
+_ND6_PARAMETERS = {
+    "performnud": Nd6.PERFORMNUD,
+    "accept_rtadv": Nd6.ACCEPT_RTADV,
+    "prefer_source": Nd6.PREFER_SOURCE,
+    "ifdisabled": Nd6.IFDISABLED,
+    "auto_linklocal": Nd6.AUTO_LINKLOCAL,
+    "no_radr": Nd6.NO_RADR,
+    "no_prefer_iface": Nd6.NO_PREFER_IFACE,
+    "no_dad": Nd6.NO_DAD,
+}
+
+
+def main(arguments: list[str], caller: Caller, output: Output) -> None:
+    """Run the command; Exit with 1 when it fails."""
+    try:
+        options, rest = getopt("ifconfig", arguments, "adf:G:g:klLmnuvC", output)
+    except BadOption:
+        _usage(output)
+    flags = {letter for letter, _value in options}
+    group = next((value for letter, value in options if letter == "g"), None)
+    cidr = _formats([value for letter, value in options if letter == "f"], output)
+    if "C" in flags:
+        output.out(CLONERS + "\n")
+        return
+    if ("l" in flags and flags & {"a", "m"}) or {"u", "d"} <= flags:
+        _usage(output)
+    if group is not None and "a" not in flags and not rest:
+        for interface in caller.vnet.interfaces:
+            if group in interface.groups:
+                output.out(interface.name + "\n")
+        return
+    everything = "a" in flags or (not rest and "l" not in flags)
+    shown = [
+        each
+        for each in caller.vnet.interfaces
+        if not ("d" in flags and each.up) and not ("u" in flags and not each.up) and (not group or group in each.groups)
+    ]
+    if everything or "l" in flags:
+        if len(rest) > 1 or (rest and rest[0] not in FAMILIES):
+            _usage(output)
+        family = rest[0] if rest else ""
+        if "l" in flags:
+            output.out(" ".join(each.name for each in shown if _has_family(each, family)) + "\n")
+            return
+        for interface in shown:
+            output.out(status(interface, family, cidr))
+        return
+    _one(_Command(caller, output, rest[0]), rest[1:], cidr)
+
+
+def status(interface: Interface, family: str = "", cidr: frozenset[str] = frozenset()) -> str:
+    """What `ifconfig IF` prints. *cidr*: the families whose prefix is shown as /N (-f inet:cidr)."""
+    names = ",".join(flag.name or "" for flag in _SHOWN_FLAGS if flag in interface.flags)
+    lines = [f"{interface.name}: flags={interface.flags.value:x}<{names}> metric 0 mtu {interface.mtu}"]
+    if interface.description:
+        lines.append(f"\tdescription: {interface.description}")
+    if interface.driver == "epair":
+        lines.append("\toptions=8<VLAN_MTU>")
+    elif interface.loopback:
+        lines.append(f"\t{LO_OPTIONS}")
+    if interface.ether and family in ("", *LINK_FAMILIES):
+        lines.append(f"\tether {interface.ether}")
+        if interface.hwaddr != interface.ether:
+            lines.append(f"\thwaddr {interface.hwaddr}")
+    held = interface.vnet.namespace.tentative() if _detects(interface) else {}
+    order = list(dict.fromkeys(address.family for address in interface.addresses))
+    lines += [
+        _address_line(interface, address, held.get((interface.link, address.packed), 0), cidr)
+        for address in sorted(interface.addresses, key=lambda each: order.index(each.family))
+        if family in ("", "inet" if address.family == INET else "inet6")
+    ]
+    if interface.driver == "pfsync":
+        lines += ["\tsyncpeer: 0.0.0.0 maxupd: 128 defer: off", "\tsyncok: 1"]
+    if family == "":
+        if interface.groups:
+            lines.append("\tgroups: " + " ".join(interface.groups))
+        if interface.driver == "epair":
+            lines += ["\tmedia: Ethernet 10Gbase-T (10Gbase-T <full-duplex>)", "\tstatus: active"]
+    if family in ("", "inet6") and interface.driver in ("epair", "lo"):
+        options = ",".join(flag.name or "" for flag in Nd6 if flag in interface.nd6)
+        lines.append(f"\tnd6 options={interface.nd6.value:x}<{options}>")
+    return "\n".join(lines) + "\n"
+
+
+@dataclass
+class _Command:
+    """One `ifconfig IF …`: the state that ifconfig.c keeps in globals."""
+
+    caller: Caller
+    output: Output
+    name: str
+    family: str = "inet"
+    announce: bool = False  # print the name at the end: it is new, or was not known
+    alias: int = 0
+    clear: bool = False
+    new: bool = True
+    address: Address | None = None
+    remove: Address | None = None
+    ether: bytes | None = None
+    pending: Callable[[], None] | None = None
+
+    def interface(self) -> Interface:
+        """The interface by its present name; ENXIO if it is gone."""
+        found = self.caller.vnet.interface(self.name)
+        if found is None:
+            raise Refused(Errno.ENXIO)
+        return found
+
+    def fail(self, message: str) -> None:
+        """errx(1, …), and atexit(3)'s printing of the name."""
+        self.output.err(f"ifconfig: {message}\n")
+        if self.announce:
+            self.output.out(self.name + "\n")
+        raise Exit(1)
+
+    def do(self, label: str, action: Callable[[], None]) -> None:
+        """Do something that the kernel may refuse: err(1, label)."""
+        try:
+            self.caller.privileged()
+            action()
+        except Refused as refused:
+            self.fail(f"{label}: {refused.errno.value}")
+
+    def perror(self, label: str, action: Callable[[], None]) -> None:
+        """As `do`, with Perror()'s words of its own."""
+        try:
+            self.caller.privileged()
+            action()
+        except Refused as refused:
+            words = {Errno.ENXIO: "no such interface", Errno.EPERM: "permission denied"}
+            self.fail(f"{label}: {words.get(refused.errno, refused.errno.value)}")
+
+
+def _one(command: _Command, words: list[str], cidr: frozenset[str]) -> None:
+    exists = command.caller.vnet.interface(command.name) is not None
+    creating = words[:1] in (["create"], ["plumb"])
+    if exists and creating:
+        command.fail(f"interface {command.name} already exists")
+    if not exists and not creating and words[:1] != ["-vnet"]:
+        command.fail(f"interface {command.name} does not exist")
+    if creating and len(command.name) >= IFNAMSIZ:
+        command.fail(f"{command.name}: cloning name too long")
+    if words[:1] and words[0] in FAMILIES:
+        command.family = words.pop(0)
+        if not words:
+            command.output.out(status(command.interface(), command.family, cidr))
+            return
+    if not words:
+        command.output.out(status(command.interface(), "", cidr))
+        return
+    if creating:
+        words.pop(0)
+        _create(command)
+        if words and words[0] in FAMILIES:
+            command.family = words.pop(0)
+    while words:
+        _parameter(command, words)
+    _finish(command)
+    if command.announce:
+        command.output.out(command.name + "\n")
+
+
+def _create(command: _Command) -> None:
+    def action() -> None:
+        made = kernel.create_epair(command.caller.machine, command.caller.vnet, command.name)
+        command.announce = made.name != command.name
+        command.name = made.name
+
+    try:
+        command.caller.privileged()
+        action()
+    except Refused as refused:
+        if refused.errno is Errno.EEXIST:
+            command.fail(f"interface {command.name} already exists")
+        command.fail(f"SIOCIFCREATE2 ({command.name}): {refused.errno.value}")
+
+
+def _parameter(command: _Command, words: list[str]) -> None:
+    """Take one parameter, with its argument, off *words* and act on it."""
+    word = words.pop(0)
+    if word in _WITH_ARGUMENT:
+        if not words:
+            command.fail(f"'{word}' requires argument")
+        _WITH_ARGUMENT[word](command, words.pop(0))
+    elif word in _WITHOUT_ARGUMENT:
+        _WITHOUT_ARGUMENT[word](command)
+    elif word.removeprefix("-") in _ND6_PARAMETERS:
+        _nd6(command, _ND6_PARAMETERS[word.removeprefix("-")], on=not word.startswith("-"))
+    else:
+        _address(command, word)
+
+
+def _name(command: _Command, value: str) -> None:
+    command.do("ioctl SIOCSIFNAME (set name)", lambda: kernel.rename(command.interface(), value))
+    command.name = value
+    command.announce = True
+
+
+def _describe(command: _Command, value: str) -> None:
+    def action() -> None:
+        command.interface().description = value
+
+    command.do("ioctl (set descr)", action)
+
+
+def _group(command: _Command, value: str) -> None:
+    if value[-1:].isdigit():
+        command.fail("setifgroup: group names may not end in a digit")
+    if len(value) >= IFNAMSIZ:
+        command.fail("setifgroup: group name too long")
+
+    def action() -> None:
+        groups = command.interface().groups
+        if value not in groups:
+            groups.append(value)
+
+    command.do(" SIOCAIFGROUP", action)
+
+
+def _ungroup(command: _Command, value: str) -> None:
+    if value[-1:].isdigit():
+        command.fail("unsetifgroup: group names may not end in a digit")
+
+    def action() -> None:
+        groups = command.interface().groups
+        if value in groups:
+            groups.remove(value)
+
+    command.do("SIOCDIFGROUP", action)
+
+
+def _vnet(command: _Command, value: str) -> None:
+    try:
+        jail = command.caller.machine.find(command.caller.jail, value)
+    except Refused as refused:
+        command.fail(refused.message)
+        return
+    command.do("SIOCSIFVNET", lambda: command.caller.machine.move_in(command.caller.jail, command.name, jail))
+
+
+def _unvnet(command: _Command, value: str) -> None:
+    try:
+        jail = command.caller.machine.find(command.caller.jail, value)
+    except Refused as refused:
+        command.fail(refused.message)
+        return
+    label = f"SIOCSIFRVNET({jail.jid}, {command.name})"
+    command.do(label, lambda: command.caller.machine.move_out(command.caller.jail, command.name, jail))
+
+
+def _mtu(command: _Command, value: str) -> None:
+    number = int(value) if value.isdecimal() else -1
+    command.do("ioctl SIOCSIFMTU (set mtu)", lambda: kernel.set_mtu(command.interface(), number))
+
+
+def _prefix_length(command: _Command, value: str) -> None:
+    if command.family != "inet6" or command.address is None:
+        command.fail(f"{value}: bad value")
+        return
+    length = _number(command, value, WIDTH[INET6])
+    command.address = Address(INET6, command.address.value, length)
+
+
+def _netmask(command: _Command, value: str) -> None:
+    try:
+        mask = int(value, 0) if value.startswith("0x") else int(ipaddress.IPv4Address(value))
+        length = ipaddress.IPv4Network(f"0.0.0.0/{ipaddress.IPv4Address(mask)}").prefixlen
+    except ValueError:
+        command.fail(f"{value}: bad value")
+        return
+    if command.address is not None:
+        command.address = Address(INET, command.address.value, length)
+
+
+def _set_up(command: _Command) -> None:
+    command.do("ioctl (set flags)", lambda: kernel.set_up(command.interface(), up=True))
+
+
+def _set_down(command: _Command) -> None:
+    command.do("ioctl (set flags)", lambda: kernel.set_up(command.interface(), up=False))
+
+
+def _alias(command: _Command) -> None:
+    command.alias, command.clear = 1, False
+
+
+def _unalias(command: _Command) -> None:
+    command.alias, command.clear, command.new = -1, True, False
+    if command.address is not None:
+        command.remove = command.address
+
+
+def _destroy(command: _Command) -> None:
+    command.do("SIOCIFDESTROY", lambda: kernel.destroy(command.caller.machine, command.interface()))
+
+
+def _nd6(command: _Command, flag: Nd6, *, on: bool) -> None:
+    if command.family != "inet6":
+        command.fail(f"ioctl (SIOCGIFINFO_IN6): {Errno.EINVAL.value}")
+
+    def action() -> None:
+        interface = command.interface()
+        kernel.set_nd6(interface, interface.nd6 | flag if on else interface.nd6 & ~flag)
+
+    command.do("ioctl (SIOCSIFINFO_IN6)", action)
+
+
+def _address(command: _Command, word: str) -> None:
+    if command.family in LINK_FAMILIES:
+        try:
+            command.ether = bytes(int(part, 16) for part in word.split(":"))
+        except ValueError:
+            command.ether = b""
+        return
+    family = INET if command.family == "inet" else INET6
+    text, slash, length_text = word.rpartition("/") if "/" in word else (word, "", "")
+    length = WIDTH[family] if family == INET6 and not slash else -1
+    if family == INET6:
+        length = _number(command, length_text, WIDTH[INET6]) if slash else DEFAULT_PREFIX6
+    elif slash:
+        if not length_text.isdecimal():
+            command.fail(f"{word}: bad value (width invalid)")
+        length = int(length_text)
+        if length > WIDTH[INET]:
+            command.fail(f"{word}: bad value (width too large)")
+    try:
+        plain, _percent, _scope = text.partition("%")
+        value = int(ipaddress.IPv4Address(text) if family == INET else ipaddress.IPv6Address(plain))
+    except ValueError:
+        command.fail(f"{text}: bad value")
+        return
+    if family == INET and not slash:
+        length = _class_prefix(value)
+    address = Address(family, value, length)
+    if command.alias < 0:
+        command.remove = address
+    else:
+        if command.alias == 0:
+            command.clear = True
+        command.address = address
+
+
+def _finish(command: _Command) -> None:
+    """The deferred part: remove, then add (ifconfig.c, "Do deferred operations")."""
+    if command.ether is not None:
+        ether = command.ether
+        command.perror("ioctl (SIOCAIFADDR)", lambda: kernel.set_ether(command.interface(), ether))
+        return
+    if command.clear:
+        if command.alias < 0:
+            gone = command.remove or command.address
+
+            def action() -> None:
+                if gone is None:
+                    raise Refused(Errno.EADDRNOTAVAIL)
+                kernel.delete_address(command.interface(), gone)
+
+            command.perror("ioctl (SIOCDIFADDR)", action)
+        elif command.family == "inet":
+            first = next((each for each in command.interface().addresses if each.family == INET), None)
+            if first is not None and first != command.address:
+                kernel.delete_address(command.interface(), first)
+    if command.new and command.address is not None:
+        address = command.address
+        command.perror("ioctl (SIOCAIFADDR)", lambda: kernel.add_address(command.interface(), address))
+
+
+def _ignore(_command: _Command) -> None:
+    """A parameter that changes nothing that the lab models."""
+
+
+_WITH_ARGUMENT: dict[str, Callable[[_Command, str], None]] = {
+    "name": _name,
+    "descr": _describe,
+    "description": _describe,
+    "group": _group,
+    "-group": _ungroup,
+    "vnet": _vnet,
+    "-vnet": _unvnet,
+    "mtu": _mtu,
+    "prefixlen": _prefix_length,
+    "netmask": _netmask,
+}
+_WITHOUT_ARGUMENT: dict[str, Callable[[_Command], None]] = {
+    "up": _set_up,
+    "down": _set_down,
+    "alias": _alias,
+    "add": _alias,
+    "-alias": _unalias,
+    "delete": _unalias,
+    "remove": _unalias,
+    "destroy": _destroy,
+    "unplumb": _destroy,
+    "-descr": lambda command: _describe(command, ""),
+    "-description": lambda command: _describe(command, ""),
+    "arp": _ignore,
+}
+
+
+def _number(command: _Command, text: str, most: int) -> int:
+    if not text.isdecimal() or int(text) > most:
+        command.fail(f"{text}: bad value")
+    return int(text)
+
+
+def _class_prefix(value: int) -> int:
+    """The prefix length that an IPv4 address had before there were prefix lengths."""
+    if value >> 31 == 0:
+        return 8
+    return 16 if value >> 30 == 0b10 else 24
+
+
+def _detects(interface: Interface) -> bool:
+    return Nd6.NO_DAD not in interface.nd6 and any(each.family == INET6 for each in interface.addresses)
+
+
+def _address_line(interface: Interface, address: Address, held: int, cidr: frozenset[str]) -> str:
+    length = address.prefix_length
+    if address.family == INET:
+        if "inet" in cidr:
+            text = f"\tinet {address.text()}/{length}"
+        else:
+            text = f"\tinet {address.text()} netmask {(0xFFFFFFFF << (32 - length)) & 0xFFFFFFFF:#010x}"
+        if Iff.BROADCAST in interface.flags:
+            broadcast = address.value | (1 << (32 - length)) - 1
+            text += f" broadcast {ipaddress.IPv4Address(broadcast)}"
+        return text
+    scoped = is_link_local(INET6, address.value)
+    text = f"\tinet6 {address.text()}" + (f"%{interface.name}" if scoped else "")
+    text += f"/{length}" if "inet6" in cidr else f" prefixlen {length}"
+    if held:
+        text += " duplicated" if held & IFA_F_DADFAILED else " tentative"
+    if scoped:
+        text += f" scopeid {interface.index:#x}"
+    return text
+
+
+def _has_family(interface: Interface, family: str) -> bool:
+    if family in ("inet", "inet6"):
+        return any(each.family == (INET if family == "inet" else INET6) for each in interface.addresses)
+    return family == "" or bool(interface.ether)
+
+
+def _formats(values: list[str], output: Output) -> frozenset[str]:
+    found: set[str] = set()
+    for value in values:
+        for part in value.split(","):
+            kind, _colon, style = part.partition(":")
+            if kind in ("inet", "inet6") and style in ("cidr", "default"):
+                found |= {kind} if style == "cidr" else set()
+            else:
+                _usage(output)
+    return frozenset(found)
+
+
+def _usage(output: Output) -> None:
+    output.err(USAGE)
+    raise Exit(1)

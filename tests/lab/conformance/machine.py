@@ -1,0 +1,62 @@
+"""A fresh lab machine for one script.
+
+It has nothing but lo0, pflog0 and pfsync0, a /tmp of its own, and FreeBSD's commands in /sbin.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+from tests.lab.kernel import client
+
+#: What makes the mount namespace: /tmp is empty but for the lab's own folder, and /sbin holds the lab's
+#: commands before Linux's, as FreeBSD has its own there. Nothing of it is seen outside. $1: the lab's folder.
+_MOUNTS = """
+set -e
+lab=$1; shift
+sbin=$(realpath /sbin)
+mkdir -p "$lab/mnt/linux" "$lab/mnt/sbin" "$lab/mnt/tmp/${lab##*/}"
+mount --bind "$sbin" "$lab/mnt/linux"
+ln -s "$lab/mnt/linux/"* "$lab/mnt/sbin/"
+ln -sf "$lab/bin/"* "$lab/mnt/sbin/"
+mount --bind "$lab/mnt/sbin" "$sbin"
+mount --rbind "$lab" "$lab/mnt/tmp/${lab##*/}"
+mount --rbind "$lab/mnt/tmp" /tmp
+exec "$@"
+"""
+#: Seconds that a script may take; the longest (14-dying) sleeps for a good 80 of them.
+LIMIT = 240.0
+CUT = "[the script was ended after {:.0f} s]\n"
+
+
+def transcript(prelude: Path, script: Path, limit: float = LIMIT) -> str:
+    """Run a script after the prelude on a machine of its own; return all that it printed, in order.
+
+    What is still running after `limit` seconds is ended, and the text says so at its end.
+    """
+    with client.start() as kernel:
+        lab = kernel.directory
+        for file in (prelude, script):
+            shutil.copy(file, lab)
+        mounts = ["unshare", "--mount", "--propagation", "private", "sh", "-c", _MOUNTS, "sh", str(lab)]
+        shell = ["sh", "-c", '. "$0"; . "$1"', str(lab / prelude.name), str(lab / script.name)]
+        printed = lab / "transcript"
+        with printed.open("wb") as output:
+            process = subprocess.Popen(
+                [*mounts, *kernel.enter(), *shell],
+                env={"PATH": kernel.environment()["PATH"], "HOME": "/root"},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd="/",
+            )
+            try:
+                process.wait(limit)
+                end = ""
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                end = CUT.format(limit)
+        return printed.read_text(errors="backslashreplace") + end

@@ -1,0 +1,46 @@
+"""Fixtures of the lab's tests. Each has its own kernel, so that tests may run side by side."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lab.kernel import client
+from tests.lab.kernel.client import Kernel
+from tests.lab.topology import Lab
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Everything below here is a lab test: it needs root, and says so where it has it not."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.lab)
+            if os.geteuid() != 0:
+                item.add_marker(pytest.mark.skip(reason="the lab needs root: it makes network namespaces"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Put the ends of the lab's logs into the report of a test that failed."""
+    report = yield
+    lab = getattr(item, "funcargs", {}).get("lab")
+    if report.failed and isinstance(lab, Lab):
+        report.sections.append(("the lab's logs", "\n".join(lab.logs())))
+    return report
+
+
+@pytest.fixture
+def machine() -> Iterator[Kernel]:
+    """A fresh machine: nothing but lo0, pflog0 and pfsync0."""
+    with client.start() as kernel:
+        yield kernel
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    """Two hosts, a spine with BIRD, a client."""
+    with Lab(hosts=2) as whole:
+        yield whole

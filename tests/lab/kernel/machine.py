@@ -1,0 +1,261 @@
+"""The machine: its jails and their vnets. What jail_set(2), jail_remove(2) and the SIOC*VNET ioctls do on FreeBSD 13.2.
+
+Sources: sys/kern/kern_jail.c, lib/libjail/jail.c, sys/net/if.c (if_vmove*), jail(8), and the transcripts
+freebsd-13.2/2-vnet.txt, 5-jail.txt (names) and 14-dying.txt.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.lab.kernel import interfaces
+from tests.lab.kernel.errors import Errno, Refused
+from tests.lab.kernel.linux import TCP_IDLE, Ground
+from tests.lab.kernel.parameters import DEFAULTS, canonical
+from tests.lab.kernel.state import INET, LOOPBACK4, Address, Interface, Jail, Vnet
+from tests.lab.kernel.sysctls import VNET_DEFAULTS
+
+#: How long a jail with open TCP connections keeps its interfaces: "more than a minute" (14-dying.txt), which is
+#: 2 * net.inet.tcp.msl, and what its last segments are sent again for.
+DYING_SECONDS = 120.0
+FIRST_LINK = 1000  # Linux's interface numbers are unique in the whole lab, so that a move between vnets keeps them
+MAXHOSTNAMELEN = 256
+
+
+class Machine:
+    """One FreeBSD machine: jail 0 and everything below it.
+
+    *ground* makes namespaces; *kill* ends the processes in jails, given the inode numbers of their UTS namespaces, and
+    returns when they are gone; *clock* is monotonic, in seconds. *programs* is LABDIR/bin, *python* how to run one of
+    them.
+    """
+
+    def __init__(
+        self,
+        ground: Ground,
+        *,
+        kill: Callable[[set[int]], object] = lambda _inodes: None,
+        clock: Callable[[], float] = time.monotonic,
+        boot_id: bytes = bytes(16),
+        boot_time: float = 0.0,
+        programs: Path = Path(),
+        python: tuple[str, ...] = (),
+    ) -> None:
+        self.ground = ground
+        self.boot_id = boot_id
+        self.boot_time = boot_time
+        self.programs = programs
+        self.python = python
+        self.epairs: list[Interface] = []
+        self._kill = kill
+        self._clock = clock
+        self._numbers = 0
+        self._links = itertools.count(FIRST_LINK)
+        self._last_jid = 0
+        self.made: list[int] = []  # inode numbers of all namespaces made
+        vnet = self.new_vnet()
+        uts, inode = ground.uts("lab")
+        self.made += [vnet.namespace.inode, inode]
+        self.root = Jail(0, "0", None, "/", "lab", vnet, own_vnet=True, uts=uts, uts_inode=inode)
+        self.root.parameters["children.max"] = "999999"
+        loopback = vnet.interfaces[0]
+        interfaces.set_up(loopback, up=True)
+        interfaces.add_address(loopback, Address(INET, LOOPBACK4, 8))
+
+    # numbers
+
+    def next_number(self) -> int:
+        """A number that grows."""
+        self._numbers += 1
+        return self._numbers
+
+    def new_vnet(self) -> Vnet:
+        """A vnet with the interfaces that each has, all of them down."""
+        vnet = Vnet(self.ground.vnet(), self._links, sysctls=dict(VNET_DEFAULTS))
+        interfaces.populate(self, vnet)
+        return vnet
+
+    # jails
+
+    def jails(self) -> list[Jail]:
+        """Every jail, the machine itself (jid 0) first."""
+        return self.root.family()
+
+    def visible(self, caller: Jail, *, dying: bool = False) -> list[Jail]:
+        """The jails below *caller*, by jid, as jls(8) lists them."""
+        below = sorted(caller.family()[1:], key=lambda jail: jail.jid)
+        return [jail for jail in below if dying or not jail.dying]
+
+    def find(self, caller: Jail, name: str, *, dying: bool = False) -> Jail:
+        """The jail that *caller* calls by this name or number; ENOENT with libjail's words."""
+        jails = self.visible(caller, dying=dying)
+        if name.isdecimal() and int(name) > 0:
+            for jail in jails:
+                if jail.jid == int(name):
+                    return jail
+            raise Refused(Errno.ENOENT, f"jail {int(name)} not found")
+        for jail in sorted(jails, key=lambda each: each.dying):  # prison_find_name(): a living one before a dying one
+            if jail.full_name(caller) == name:
+                return jail
+        raise Refused(Errno.ENOENT, f'jail "{name}" not found')
+
+    def create(self, caller: Jail, given: dict[str, str]) -> Jail:
+        """jail_set(2) with JAIL_CREATE: a new jail below *caller*, from jail(8)'s parameters."""
+        parameters = canonical(given)
+        name = parameters.pop("name", "")
+        jid = int(parameters.pop("jid", "0") or 0)
+        parent, leaf = self._parent_of(caller, name)
+        if leaf.isdecimal():
+            number = int(leaf)
+            if jid not in (0, number):
+                raise Refused(Errno.EINVAL, "name cannot be numeric (unless it is the jid)")
+            jid, leaf = number, str(number)
+        if leaf and any(each.name == leaf and not each.dying for each in parent.children):
+            raise Refused(Errno.EEXIST, f'jail "{name}" already exists')
+        if jid and any(each.jid == jid for each in self.jails()):
+            raise Refused(Errno.EEXIST, f"jail {jid} already exists")
+        self._count_children(parent)
+        path = parameters.pop("path", "/") or "/"
+        hostname = parameters.pop("host.hostname", "")
+        if len(hostname) >= MAXHOSTNAMELEN:
+            raise Refused(Errno.ENAMETOOLONG)
+        own_vnet = parameters.pop("vnet", "inherit") == "new"
+        if not jid:
+            taken = {each.jid for each in self.jails()}
+            self._last_jid += 1
+            while self._last_jid in taken:
+                self._last_jid += 1
+            jid = self._last_jid
+        vnet = self.new_vnet() if own_vnet else parent.vnet
+        uts, inode = self.ground.uts(hostname)
+        self.made += [vnet.namespace.inode, inode] if own_vnet else [inode]
+        jail = Jail(jid, leaf or str(jid), parent, path, hostname, vnet, own_vnet, uts, inode)
+        jail.parameters = DEFAULTS | parameters
+        parent.children.append(jail)
+        return jail
+
+    def change(self, jail: Jail, given: dict[str, str]) -> None:
+        """jail_set(2) with JAIL_UPDATE."""
+        parameters = canonical(given)
+        for fixed in ("path", "vnet"):
+            current = jail.path if fixed == "path" else ("new" if jail.own_vnet else "inherit")
+            if fixed in parameters and parameters.pop(fixed) != current:
+                raise Refused(Errno.EINVAL, f"{fixed} cannot be changed after creation")
+        parameters.pop("jid", None)
+        name = parameters.pop("name", jail.name)
+        leaf = name.rpartition(".")[2]
+        if leaf != jail.name and jail.parent is not None:
+            if any(each.name == leaf for each in jail.parent.children):
+                raise Refused(Errno.EEXIST, f'jail "{leaf}" already exists')
+            jail.name = leaf
+        hostname = parameters.pop("host.hostname", jail.hostname)
+        if hostname != jail.hostname:
+            jail.hostname = hostname
+            self.ground.set_hostname(jail.uts, hostname)
+        jail.parameters.update(parameters)
+
+    def remove(self, jail: Jail) -> None:
+        """jail_remove(2): its processes and those of its children are killed, its interfaces come home.
+
+        With TCP connections open it is *dying* instead: hidden, and its interfaces stay where they are (14-dying.txt).
+        """
+        if jail.dying:
+            return
+        family = jail.family()
+        connected = {each.jid for each in family if each.own_vnet and not each.dying and self._connected(each.vnet)}
+        self._kill({each.uts_inode for each in family})
+        for each in reversed(family):
+            if each.jid in connected or any(child.dying for child in each.children):
+                each.dying_until = self._clock() + DYING_SECONDS
+            else:
+                self._bury(each)
+
+    def next_death(self) -> float | None:
+        """When (by the clock) the next dying jail is to be buried, or None."""
+        return min((each.dying_until for each in self.jails() if each.dying_until is not None), default=None)
+
+    def bury_the_dead(self) -> None:
+        """Let go of the dying jails whose time has come."""
+        now = self._clock()
+        for jail in reversed(self.jails()):
+            if jail.dying_until is not None and jail.dying_until <= now and not jail.children:
+                self._bury(jail)
+
+    def parameters(self, jail: Jail, seen_from: Jail) -> dict[str, str]:
+        """A jail's parameters as text, as jls(8) shows them."""
+        return jail.parameters | {
+            "jid": str(jail.jid),
+            "name": jail.full_name(seen_from),
+            "path": jail.path,
+            "host.hostname": jail.hostname,
+            "vnet": "new" if jail.own_vnet else "inherit",
+            "dying": "true" if jail.dying else "false",
+            "parent": "0" if jail.parent in (None, seen_from) or jail.parent is None else str(jail.parent.jid),
+            "children.cur": str(len(jail.family()) - 1),
+        }
+
+    # interfaces between vnets
+
+    def move_in(self, caller: Jail, name: str, jail: Jail) -> None:
+        """`ifconfig IF vnet JAIL` (SIOCSIFVNET): ENXIO without the interface, EEXIST where the name is taken."""
+        interface = caller.vnet.interface(name)
+        if interface is None:
+            raise Refused(Errno.ENXIO)
+        if jail.vnet is caller.vnet or jail.vnet.interface(name) is not None:
+            raise Refused(Errno.EEXIST)
+        if interface.driver != "epair":
+            raise Refused(Errno.EINVAL)
+        interfaces.move(self, interface, jail.vnet)
+
+    def move_out(self, caller: Jail, name: str, jail: Jail) -> None:
+        """`ifconfig IF -vnet JAIL` (SIOCSIFRVNET)."""
+        interface = jail.vnet.interface(name)
+        if interface is None or jail.vnet is caller.vnet:
+            raise Refused(Errno.ENXIO)
+        if caller.vnet.interface(name) is not None:
+            raise Refused(Errno.EEXIST)
+        interfaces.move(self, interface, caller.vnet)
+
+    def close(self) -> None:
+        """Let go of every namespace."""
+        for vnet in {id(jail.vnet): jail.vnet for jail in self.jails()}.values():
+            vnet.namespace.close()
+
+    # the inside
+
+    def _parent_of(self, caller: Jail, name: str) -> tuple[Jail, str]:
+        head, dot, leaf = name.rpartition(".")
+        if not dot:
+            return caller, name
+        return self.find(caller, head), leaf
+
+    def _count_children(self, parent: Jail) -> None:
+        jail: Jail | None = parent
+        while jail is not None:
+            if len(jail.family()) - 1 >= int(jail.parameters.get("children.max", "0")):
+                raise Refused(Errno.EAGAIN if jail is not parent or jail.jid else Errno.EPERM, "prison limit exceeded")
+            jail = jail.parent
+
+    def _connected(self, vnet: Vnet) -> bool:
+        return any(state not in TCP_IDLE for _family, _local, _remote, state, _receive, _send in vnet.namespace.tcp())
+
+    def _bury(self, jail: Jail) -> None:
+        if jail.parent is not None:
+            jail.parent.children.remove(jail)
+        if jail.own_vnet:
+            for interface in list(jail.vnet.interfaces):
+                if interface not in jail.vnet.interfaces:
+                    continue  # the other end of a pair that just went
+                if interface.driver == "epair" and interface.home is jail.vnet:
+                    interfaces.destroy(self, interface)
+                elif interface.driver == "epair":
+                    interfaces.abandon(interface)
+                    interfaces.move(self, interface, interface.home)
+            for interface in [each for each in self.epairs if each.home is jail.vnet]:
+                if interface in self.epairs:
+                    interfaces.destroy(self, interface)  # made here, lent to somebody else
+            jail.vnet.namespace.close()
+        self.ground.close_uts(jail.uts)

@@ -1,0 +1,433 @@
+"""A small data centre in a few lines: jail hosts, a spine with a real BIRD, a client beyond it.
+
+    with Lab(hosts=2) as lab:
+        a, b = lab.hosts
+        a.start_agent()
+        a.start_exabgp()
+        a.define_jail("web1", ["198.51.100.7/32", "2001:db8:7::7/128"], start="...")
+        a.start_jail("web1")
+        lab.spine.fib.wait("198.51.100.7/32", via=a.address)
+        lab.client.ping("198.51.100.7")
+
+All are vnet jails of one machine, the hosts with `children.max`, made by the commands of freebsd-13.2/9-fabric.sh. What
+the machine is, is the `Ground`'s matter: here a lab kernel on Linux, elsewhere a FreeBSD. The links between a host and
+the spine carry IPv6 only: fd00:N::1 is the host, fd00:N::ff the spine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from mobility import control
+from mobility.model import Phase
+from tests.lab.kernel import client as lab_kernel
+from tests.lab.spine import SPINE_AS, Bird, Session, Spine, host_conf
+from tests.lab.watch import Fib, Process, poked_by
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+HOOK = REPOSITORY / "hooks" / "mobility-hook"
+FIRST_HOST_AS = 65001
+JAILS_PER_HOST = 10_000
+#: What jails may hold in the lab (documentation prefixes, RFC 5737 and RFC 3849).
+ALLOWED = ("198.51.100.0/24", "2001:db8:7::/64")
+#: The client's addresses, routed to it by the spine.
+CLIENT_IPV4, CLIENT_IPV6 = "203.0.113.9", "2001:db8:c::9"
+#: What a router without an IPv4 address of its own answers with (RFC 7600).
+DUMMY_IPV4 = "192.0.0.8"
+#: Whom ExaBGP becomes.
+EXABGP_USER = "nobody"
+#: Interpreter for the bridge: one that EXABGP_USER can reach, wherever this repository lies.
+SYSTEM_PYTHON = "/usr/bin/python3"
+START_SECONDS = 20.0
+STOP_SECONDS = 20.0
+
+
+class Ground(Protocol):
+    """The machine that the lab stands on, and how programs are run in its parts (a node's name; "" is the machine)."""
+
+    #: A folder for the lab's files, which every user may enter.
+    folder: Path
+    #: Where FreeBSD's commands are.
+    commands: tuple[Path, ...]
+
+    def enter(self, node: str) -> list[str]:
+        """Return the argv prefix that runs a program in a node."""
+
+    def environment(self) -> dict[str, str]:
+        """Return an environment in whose PATH FreeBSD's commands are."""
+
+    def fib(self, node: str) -> Fib:
+        """Return the routes of a node's kernel, followed as they change."""
+
+    def close(self) -> None:
+        """End everything that runs on the machine, and the machine."""
+
+
+class LinuxGround:
+    """A lab kernel of our own."""
+
+    def __init__(self) -> None:
+        if os.geteuid() != 0:
+            raise PermissionError("the lab needs root: it makes network namespaces")
+        self._kernel = lab_kernel.launch()
+        self.folder = self._kernel.directory
+        self.commands: tuple[Path, ...] = (self._kernel.bin, Path("/usr/bin"), Path("/bin"))
+
+    def enter(self, node: str) -> list[str]:
+        """Return the argv prefix that runs a program in a node."""
+        return self._kernel.enter(node)
+
+    def environment(self) -> dict[str, str]:
+        """Return an environment in whose PATH FreeBSD's commands are."""
+        return self._kernel.environment()
+
+    def fib(self, node: str) -> Fib:
+        """Return the routes of a node's kernel, followed as they change."""
+        return Fib(self._kernel.namespaces(node)[0])
+
+    def close(self) -> None:
+        """End everything that runs on the machine, and the machine."""
+        self._kernel.stop()
+
+
+class Node:
+    """One part of the lab: programs run in its vnet."""
+
+    def __init__(self, ground: Ground, name: str) -> None:
+        self.name = name
+        self.ground = ground
+        self.folder = ground.folder / "nodes" / (name or "machine")
+        self.folder.mkdir(parents=True)
+        self._prefix: list[str] | None = None
+
+    @property
+    def prefix(self) -> list[str]:
+        """The argv prefix that runs a program here."""
+        if self._prefix is None:
+            self._prefix = self.ground.enter(self.name)
+        return self._prefix
+
+    def run(
+        self, argv: Sequence[str | Path], *, check: bool = True, **options: Any
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a program here to its end: text, output captured. RuntimeError with all it said where it fails."""
+        options = {"env": self.ground.environment(), "capture_output": True, "text": True, "check": False, **options}
+        result: subprocess.CompletedProcess[str] = subprocess.run([*self.prefix, *map(str, argv)], **options)
+        if check and result.returncode != 0:
+            said = f"{result.stdout or ''}{result.stderr or ''}".strip()
+            raise RuntimeError(f"{self.name}: {shlex.join(map(str, argv))}: exit {result.returncode}\n{said}")
+        return result
+
+    def popen(self, argv: Sequence[str | Path], **options: Any) -> subprocess.Popen[str]:
+        """Start a program here: text, our environment with FreeBSD's commands first."""
+        options = {"env": self.ground.environment(), "text": True, **options}
+        process: subprocess.Popen[str] = subprocess.Popen([*self.prefix, *map(str, argv)], **options)
+        return process
+
+    def service(self, name: str, argv: Sequence[str | Path]) -> Process:
+        """Start a long-running program here; its output goes to NAME.log in our folder."""
+        process = self.popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            errors="replace",
+            cwd=REPOSITORY,
+        )
+        return Process(f"{name} on {self.name}", process, self.folder / f"{name}.log")
+
+    def commands(self, lines: Sequence[Sequence[str]]) -> None:
+        """Run FreeBSD commands here, one after the other, by one shell. RuntimeError at the first that fails."""
+        script = "".join(
+            f"{shlex.join(line)} || {{ echo failed: {shlex.quote(shlex.join(line))}; exit 1; }}\n" for line in lines
+        )
+        self.run(["sh"], input=script)
+
+    def ping(self, address: str, *, count: int = 1, seconds: int = 2) -> bool:
+        """Tell whether an address answers every one of `count` pings within `seconds`."""
+        family = ["-6"] if ":" in address else []
+        result = self.run(["ping", *family, "-n", "-c", str(count), "-t", str(seconds), address], check=False)
+        return result.returncode == 0 and " 0.0% packet loss" in result.stdout
+
+
+class Host(Node):
+    """A jail host: its agent, its ExaBGP, its jails.
+
+    `address` is its end of the link to the spine, `ipv4` its one IPv4 address, on lo0, which the spine routes to it.
+    """
+
+    def __init__(self, ground: Ground, name: str, number: int) -> None:
+        super().__init__(ground, name)
+        self.number = number
+        self.local_as = FIRST_HOST_AS + number - 1
+        self.address = f"fd00:{number:x}::1"
+        self.ipv4 = f"192.0.2.{number}"
+        self.spine_address = f"fd00:{number:x}::ff"
+        self.router_id = f"10.0.{number >> 8}.{number & 0xFF}"
+        self.session = Session(f"host_{name}", self.spine_address, self.address, self.local_as)
+        self.config = self.folder / "mobility.toml"
+        self.run_folder = self.folder / "run"
+        self.jails_d = self.folder / "jails.d"
+        self.jail_conf = self.folder / "jail.conf"
+        self.agent: Process | None = None
+        self.exabgp: Process | None = None
+        self.bird: Bird | None = None
+        self._jails: dict[str, str] = {}
+        self.jails_d.mkdir()
+        self.configure()
+
+    # mobility
+
+    def configure(self, **sections: dict[str, Any]) -> None:
+        """Write mobility.toml; `sections` add to or replace what the lab needs (agent={"look_every": 1.0})."""
+        bridge = self.folder / "bridge.py"
+        source = REPOSITORY / "mobility" / "bgp" / "bridge.py"
+        if source.exists():
+            shutil.copy(source, bridge)
+        tables: dict[str, dict[str, Any]] = {
+            "host": {"name": self.name, "allowed": list(ALLOWED)},
+            "paths": {
+                "commands": [str(path) for path in self.ground.commands],
+                "run": str(self.run_folder),
+                "state": str(self.folder / "state"),
+                "jails_d": str(self.jails_d),
+            },
+            "hooks": {"spool": str(self.folder / "spool"), "timeout": 30, "when_agent_down": "refuse"},
+            "agent": {},
+            "metrics": {"listen": "127.0.0.1:9971"},
+            "bgp": {
+                "as": self.local_as,
+                "router_id": self.router_id,
+                "user": EXABGP_USER,
+                "exabgp": str(Path(sys.executable).parent / "exabgp"),
+                "bridge_command": [SYSTEM_PYTHON, "-I", str(bridge)],
+            },
+        }
+        for section, values in sections.items():
+            tables[section] |= values
+        peer = {"name": "spine", "address": self.spine_address, "as": SPINE_AS, "local_address": self.address}
+        text = "".join(_toml(f"[{section}]", values) for section, values in tables.items())
+        self.config.write_text(text + _toml("[[bgp.peer]]", peer))
+
+    def mobility(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run the `mobility` command: its first argument, our configuration, the others."""
+        command, *others = arguments
+        argv = [sys.executable, "-m", "mobility", command, "--config", str(self.config), *others]
+        return self.run(argv, check=check, cwd=REPOSITORY)
+
+    def start_agent(self, timeout: float = START_SECONDS) -> Process:
+        """Start the agent and wait until it answers on its control socket."""
+        self.run_folder.mkdir(mode=0o755, exist_ok=True)
+        command = [sys.executable, "-m", "mobility", "agent", "--config", str(self.config)]
+        self.agent = self.service("agent", command)
+        with poked_by(self.agent, self.run_folder):
+            self.agent.await_(self.agent_answers, "answer on the control socket", timeout)
+        return self.agent
+
+    def agent_answers(self) -> bool:
+        """Tell whether the agent's control socket takes requests."""
+        try:
+            control.request(self.run_folder / "control.sock", "status", answer_within=START_SECONDS)
+        except control.AgentNotRunning:
+            return False
+        return True
+
+    def stop_agent(self, number: int = signal.SIGTERM, timeout: float = STOP_SECONDS) -> int:
+        """End the agent by a signal; return its status (negative: the signal that killed it)."""
+        assert self.agent is not None, "no agent was started"
+        status = self.agent.end(number, timeout)
+        self.agent = None
+        return status
+
+    def start_exabgp(self) -> Process:
+        """Start ExaBGP as the service does. `Lab.await_session` waits for what it is there for."""
+        self.run_folder.mkdir(mode=0o755, exist_ok=True)
+        command = [sys.executable, "-m", "mobility", "exabgp", "--config", str(self.config)]
+        self.exabgp = self.service("exabgp", command)
+        return self.exabgp
+
+    def stop_exabgp(self, number: int = signal.SIGTERM, timeout: float = STOP_SECONDS) -> int:
+        """End ExaBGP by a signal; return its status (negative: the signal that killed it)."""
+        assert self.exabgp is not None, "no ExaBGP was started"
+        status = self.exabgp.end(number, timeout)
+        self.exabgp = None
+        return status
+
+    def start_bird(self) -> Bird:
+        """Start a BIRD here that announces this host's own host routes, instead of agent and ExaBGP; return it."""
+        self.bird = Bird(self.folder, self.prefix)
+        self.bird.configure(host_conf(self.session, self.router_id))
+        self.bird.start()
+        return self.bird
+
+    # jails
+
+    def grant(self, jail: str, addresses: Sequence[str]) -> None:
+        """Write which addresses a jail holds (jails.d/NAME.toml)."""
+        (self.jails_d / f"{jail}.toml").write_text(_toml("", {"addresses": list(addresses)}))
+
+    def define_jail(
+        self,
+        jail: str,
+        addresses: Sequence[str],
+        *,
+        start: str = "",
+        stop: str = "",
+        hooks: bool = True,
+        more: str = "",
+    ) -> None:
+        """Put a jail into this host's jail.conf, with our hooks, and grant it its addresses.
+
+        `start` and `stop` are its exec.start and exec.stop, `more` is further jail.conf text for it.
+        """
+        self.grant(jail, addresses)
+        lines = ["path = /;", "vnet;", "persist;", "allow.raw_sockets;", f"host.hostname = {_conf(jail)};"]
+        if hooks:
+            call = shlex.join([str(HOOK), "-c", str(self.config)])
+            lines += [f"exec.{phase} += {_conf(f'{call} {phase} {shlex.quote(jail)}')};" for phase in Phase]
+        lines += [f"exec.start += {_conf(start)};"] * bool(start) + [f"exec.stop += {_conf(stop)};"] * bool(stop)
+        self._jails[jail] = f"{_conf(jail)} {{\n" + "".join(f"  {line}\n" for line in [*lines, more]) + "}\n"
+        self.jail_conf.write_text("".join(self._jails.values()))
+
+    def start_jail(self, jail: str, *, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """`jail -f JAIL.CONF -c NAME`."""
+        return self.run(["jail", "-f", self.jail_conf, "-c", jail], check=check)
+
+    def stop_jail(self, jail: str, *, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """`jail -f JAIL.CONF -r NAME`."""
+        return self.run(["jail", "-f", self.jail_conf, "-r", jail], check=check)
+
+    def close(self) -> None:
+        """End what still runs of the agent and ExaBGP, gently first."""
+        for process in (self.agent, self.exabgp):
+            if process is not None and process.running:
+                process.process.terminate()
+        if self.bird is not None:
+            self.bird.close()
+
+
+class Lab:
+    """The whole: `hosts`, `spine`, `client`, on one `ground`. A context manager; everything is gone at its end."""
+
+    def __init__(self, hosts: int = 2, ground: Ground | None = None) -> None:
+        self.ground: Ground = LinuxGround() if ground is None else ground
+        self.hosts: list[Host] = []
+        try:
+            self._build(hosts)
+        except BaseException:
+            self.ground.close()
+            raise
+
+    def _build(self, hosts: int) -> None:
+        self.machine = Node(self.ground, "")
+        names = [chr(ord("a") + index) if hosts <= 26 else f"h{index + 1}" for index in range(hosts)]
+        self.hosts = [Host(self.ground, name, number) for number, name in enumerate(names, 1)]
+        self._spine_node = Node(self.ground, "spine")
+        self.client = Node(self.ground, "client")
+        links = [(host.name, f"fd00:{host.number:x}::") for host in self.hosts] + [("client", "fd00:ffff::")]
+        lines = [line for name in ("spine", "client", *names) for line in _node(name)]
+        own = [("spine", f"{DUMMY_IPV4}/32"), ("client", f"{CLIENT_IPV4}/32"), ("client", f"{CLIENT_IPV6}/128")]
+        own += [(host.name, f"{host.ipv4}/32") for host in self.hosts]
+        for name, address in own:
+            lines += [["jexec", name, "ifconfig", "lo0", "inet6" if ":" in address else "inet", address, "alias"]]
+        for number, (name, network) in enumerate(links, 1):
+            lines += _link(number, name, network)
+        lines += [
+            _route("spine", "-host", CLIENT_IPV4, "fd00:ffff::1"),
+            _route("spine", "-host", CLIENT_IPV6, "fd00:ffff::1"),
+            *(_route("spine", "-host", host.ipv4, host.address) for host in self.hosts),
+        ]
+        self.machine.commands(lines)
+        sessions = [host.session for host in self.hosts]
+        self.spine = Spine(self._spine_node.folder, self._spine_node.prefix, self.ground.fib("spine"), sessions)
+        self.spine.start()
+
+    def await_session(self, host: Host, *, up: bool = True) -> None:
+        """Wait until the spine's session to a host is up (or down); what both sides said stands in the error."""
+        try:
+            self.spine.await_session(host.session.name, up=up)
+        except AssertionError as error:
+            raise AssertionError("\n".join([str(error), *self.logs(host)])) from error
+
+    def logs(self, *hosts: Host) -> list[str]:
+        """Return the ends of the logs of these hosts (of all, if none is named) and of BIRD."""
+        processes = [process for host in hosts or self.hosts for process in (host.agent, host.exabgp) if process]
+        return [process.tail() for process in (*processes, self.spine.process)]
+
+    def close(self) -> None:
+        """End everything."""
+        try:
+            for host in self.hosts:
+                host.close()
+            self.spine.close()
+        finally:
+            self.ground.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, Exception):
+            error.add_note("\n".join(self.logs()))
+        self.close()
+
+
+def _node(name: str) -> list[list[str]]:
+    """A vnet jail of the machine that forwards (9-fabric.sh, `node`)."""
+    parameters = ["path=/", "vnet", "persist", "allow.raw_sockets", f"children.max={JAILS_PER_HOST}"]
+    return [
+        ["jail", "-c", f"name={name}", "host.hostname=localhost", *parameters],
+        ["jexec", name, "ifconfig", "lo0", "inet", "127.0.0.1/8", "up"],
+        ["jexec", name, "sh", "-c", "sysctl net.inet.ip.forwarding=1 net.inet6.ip6.forwarding=1 >/dev/null"],
+    ]
+
+
+def _link(number: int, name: str, network: str) -> list[list[str]]:
+    """A pair from the spine ("to-NAME") to a node ("up-NAME"), IPv6 only, which is the node's default route."""
+    lines = [
+        ["sh", "-c", f"ifconfig epair{number} create >/dev/null"],
+        ["sh", "-c", f"ifconfig epair{number}a name {shlex.quote(f'to-{name}')} >/dev/null"],
+        ["sh", "-c", f"ifconfig epair{number}b name {shlex.quote(f'up-{name}')} >/dev/null"],
+        ["ifconfig", f"to-{name}", "vnet", "spine"],
+        ["ifconfig", f"up-{name}", "vnet", name],
+    ]
+    for node, interface, end in (("spine", f"to-{name}", "ff"), (name, f"up-{name}", "1")):
+        inet6 = ["jexec", node, "ifconfig", interface, "inet6"]
+        lines += [
+            [*inet6, "-auto_linklocal", "no_dad"],
+            [*inet6, f"fe80::{end}/64"],
+            [*inet6, "-ifdisabled", "up"],
+            [*inet6, f"{network}{end}/64", "alias"],
+        ]
+    return [*lines, _route(name, "default", "", f"{network}ff", inet=True), _route(name, "default", "", f"{network}ff")]
+
+
+def _route(node: str, kind: str, destination: str, gateway: str, *, inet: bool = False) -> list[str]:
+    """The command for a route in a node over an IPv6 next hop."""
+    ipv4 = inet or "." in destination
+    words = ["jexec", node, "sh", "-c"]
+    where = f"{kind} {destination}".strip()
+    return [*words, f"route -n {'' if ipv4 else '-6'} add {where} {'-inet6' if ipv4 else ''} {gateway} >/dev/null"]
+
+
+def _toml(header: str, values: dict[str, Any]) -> str:
+    """A TOML table; JSON's strings, numbers, booleans and lists are TOML's too."""
+    return "\n".join([header, *(f"{key} = {json.dumps(value)}" for key, value in values.items()), "", ""])
+
+
+def _conf(text: str) -> str:
+    """A single-quoted string of a jail.conf, in which nothing is replaced."""
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
