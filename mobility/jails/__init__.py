@@ -1,0 +1,1 @@
+"""What is known of jails from root's own files."""

@@ -1,0 +1,1 @@
+"""FreeBSD's network commands: what is run, and what they answer."""

@@ -1,0 +1,214 @@
+"""The host as the agent sees and changes it: looks, and commands one after the other, each with a time limit."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import os
+import re
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from mobility.network import naming, output
+from mobility.network.command import JAIL_OUTPUT_LIMIT, OUTPUT_LIMIT, CommandError, Result, run
+from mobility.network.output import HostView, Jail, NetView, OutputError
+from mobility.plan import Command
+
+log = logging.getLogger(__name__)
+
+WORKERS = 64
+"""Commands that may run at once: a hung one holds one of these until its time limit."""
+_JLS = ("jls", "--libxo", "json")
+_JLS_FIELDS = ("name", "jid", "path", "vnet")
+_BOOT_ID = re.compile(r"Dump:0x([0-9a-f]+)")
+_INTO_JAIL = ("ifconfig", "route", "netstat")
+
+_HOPELESS = (
+    # said by the command, what the operator should do
+    (
+        "Network is unreachable",
+        "the host has no IPv4 address but 127.0.0.1: ifconfig lo0 inet 192.0.0.8/32 alias",
+    ),
+    ("Operation not permitted", "the agent must run as root, and not in a jail without the right to do this"),
+    ("permission denied", "the agent must run as root"),
+    ("Operation not supported", "load the module: kldload if_epair"),
+)
+
+
+class Trouble(Exception):
+    """A command failed. `retry` says whether looking again and trying again may help."""
+
+    def __init__(self, message: str, *, retry: bool) -> None:
+        self.retry = retry
+        super().__init__(message)
+
+
+def judge(command: Command, result: Result) -> Trouble:
+    """Turn a failed command into what the operator is told. Pure."""
+    said = result.complaint
+    for words, advice in _HOPELESS:
+        if words in said:
+            return Trouble(f"{' '.join(command.argv)}: {said}: {advice}", retry=False)
+    return Trouble(f"{' '.join(command.argv)}: {said}", retry=True)
+
+
+class Host:
+    """Runs FreeBSD's commands from `directories`, each for `timeout` seconds at most.
+
+    `measured` is called with every finished command: its name, seconds, and whether it failed.
+    """
+
+    def __init__(
+        self, directories: Sequence[Path], timeout: float, measured: Callable[[str, float, bool], None]
+    ) -> None:
+        self._directories = tuple(directories)
+        self._timeout = timeout
+        self._measured = measured
+        self._pool = ThreadPoolExecutor(WORKERS, "command")
+        self._next_look: asyncio.Task[HostView] | None = None
+        self._looking: asyncio.Task[HostView] | None = None
+        self._seen: tuple[bytes, HostView] | None = None
+        self._dash_j: frozenset[str] = frozenset()
+
+    def close(self) -> None:
+        """Give up the threads; commands under way end by themselves or at their time limit."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    async def command(self, argv: Sequence[str], limit: int = OUTPUT_LIMIT) -> Result:
+        """Run a command and return what it answered, whatever its exit status.
+
+        Raises Trouble when it is missing, too slow or too talkative.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            result = await loop.run_in_executor(
+                self._pool, lambda: run(argv, self._directories, timeout=self._timeout, limit=limit)
+            )
+        except CommandError as error:
+            self._measured(argv[0], self._timeout, True)
+            raise Trouble(str(error), retry=True) from error
+        self._measured(argv[0], result.seconds, result.status != 0)
+        return result
+
+    async def learn(self) -> None:
+        """Find out what this kernel's commands can do: which take `-j JAIL` (FreeBSD 14), and so need no jexec."""
+        able = set()
+        for name in _INTO_JAIL:
+            result = await self.command([name, "-j", "0"])
+            if "illegal option -- j" not in result.stderr:
+                able.add(name)
+        self._dash_j = frozenset(able)
+
+    async def boot_id(self) -> str:
+        """Return what tells this boot from any other: kern.boot_id is opaque, so `sysctl -x` (transcript 15-host)."""
+        result = await self.command(["sysctl", "-x", "kern.boot_id"])
+        found = _BOOT_ID.search(result.stdout)
+        if found:
+            return found[1]
+        result = await self.command(["sysctl", "-n", "kern.boottime"])
+        if result.status != 0:
+            raise Trouble(f"neither kern.boot_id nor kern.boottime can be read: {result.complaint}", retry=False)
+        return hashlib.sha256(result.stdout.encode()).hexdigest()[:32]
+
+    async def look(self) -> HostView:
+        """Look at the whole host. The look begins after this call; callers of one moment share it.
+
+        Returns the very same object while nothing has changed. Raises Trouble when a command fails.
+        """
+        if self._next_look is None:
+            self._next_look = asyncio.create_task(self._look_after(self._looking))
+        return await asyncio.shield(self._next_look)
+
+    async def _look_after(self, previous: asyncio.Task[HostView] | None) -> HostView:
+        if previous is not None:
+            await asyncio.wait([previous])
+        self._looking, self._next_look = self._next_look, None
+        return await self._look()
+
+    async def _look(self) -> HostView:
+        answers = await asyncio.gather(
+            self.command(["ifconfig", "-a"]),
+            self.command(["ifconfig", "-g", naming.GROUP]),
+            self.command(["netstat", "-rnW", "--libxo", "json"]),
+            self.command([*_JLS, *_JLS_FIELDS]),
+        )
+        for result in answers:
+            if result.status != 0:
+                raise Trouble(f"{' '.join(result.argv)}: {result.complaint}", retry=True)
+        everything = hashlib.sha256()
+        for result in answers:
+            everything.update(result.stdout.encode() + b"\0")
+        digest = everything.digest()
+        if self._seen is not None and self._seen[0] == digest:
+            return self._seen[1]
+        ifconfig, group, netstat, jls = answers
+        try:
+            view = HostView(
+                NetView(output.interfaces(ifconfig.stdout), output.routes(netstat)),
+                frozenset(group.stdout.split("\n")) - {""},
+                output.jails(jls),
+            )
+        except OutputError as error:
+            raise Trouble(str(error), retry=True) from error
+        self._seen = (digest, view)
+        return view
+
+    async def jail(self, name: str) -> Jail | None:
+        """Look for one running jail; None where it does not run."""
+        try:
+            return output.jails(await self.command([*_JLS, "-j", name, *_JLS_FIELDS])).get(name)
+        except OutputError as error:
+            raise Trouble(str(error), retry=True) from error
+
+    def _into(self, jail: str, name: str, *arguments: str) -> tuple[str, ...]:
+        return (name, "-j", jail, *arguments) if name in self._dash_j else ("jexec", jail, name, *arguments)
+
+    async def inside(self, jail: str) -> NetView:
+        """Look at a jail's own interfaces and routes. What it says is believed of itself only."""
+        ifconfig, netstat = await asyncio.gather(
+            self.command(self._into(jail, "ifconfig"), JAIL_OUTPUT_LIMIT),
+            self.command(self._into(jail, "netstat", "-rnW", "--libxo", "json"), JAIL_OUTPUT_LIMIT),
+        )
+        for result in (ifconfig, netstat):
+            if result.status != 0:
+                raise Trouble(f"jail {jail}: {' '.join(result.argv)}: {result.complaint}", retry=True)
+        try:
+            return NetView(output.interfaces(ifconfig.stdout), output.routes(netstat))
+        except OutputError as error:
+            raise Trouble(f"jail {jail}: {error}", retry=True) from error
+
+    def lacks(self, jail: Jail) -> str:
+        """Return why the jail can not be wired for want of a command of its own, or "" where it can."""
+        needed = [name for name in ("ifconfig", "route") if name not in self._dash_j]
+        root = Path(jail.path)
+        for name in needed:
+            places = [root / directory.relative_to("/") / name for directory in self._directories]
+            if not any(os.path.lexists(place) for place in places):
+                return (
+                    f"jail {jail.name} has no {name} of its own below {root} and this kernel's {name} has no -j: "
+                    f"put {name} and its libraries into the jail (a thin jail has them), or use FreeBSD 14"
+                )
+        return ""
+
+    def argv(self, command: Command) -> tuple[str, ...]:
+        """Return what is really run for a planned command: `-j` instead of jexec where this kernel has it."""
+        if command.in_jail:
+            _, jail, name, *arguments = command.argv
+            return self._into(jail, name, *arguments)
+        return command.argv
+
+    async def apply(self, command: Command) -> None:
+        """Run one planned command.
+
+        Raises Trouble when it fails, naming it, what it said, and what to do.
+        """
+        argv = self.argv(command)
+        result = await self.command(argv, JAIL_OUTPUT_LIMIT)
+        log.info(
+            "ran",
+            extra={"argv": " ".join(argv), "status": result.status, "ms": round(result.seconds * 1000, 1)},
+        )
+        if result.status != 0:
+            raise judge(command, result)

@@ -1,0 +1,220 @@
+"""What FreeBSD's commands print, read into values. Pure; the shapes are those of the 13.2 transcripts.
+
+A description may hold anything that a jail's root wrote, line breaks included, once the inner end came home: so an
+interface is believed to be ours only where `ifconfig -g` lists its name too.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from sys import intern
+from typing import Any
+
+from mobility.network.command import Result
+
+_HEADER = re.compile(r"^(?P<name>\S.*?): flags=[0-9a-f]+<(?P<flags>[A-Z0-9_,]*)>")
+_FAMILIES = {"Internet": 4, "Internet6": 6}
+_BRACKETS = re.compile(r"<([A-Z0-9_,]*)>")
+
+
+class OutputError(Exception):
+    """A command answered something that this program does not understand; the message quotes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """One interface as `ifconfig` shows it. Addresses are without zone; `inet6` counts only usable ones."""
+
+    name: str
+    up: bool
+    ether: str = ""
+    description: str = ""
+    groups: frozenset[str] = frozenset()
+    inet: tuple[str, ...] = ()
+    inet6: tuple[str, ...] = ()
+    nd6: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One line of `netstat -rn`; flags as printed: U up, G gateway, H host, S static, R reject, B blackhole."""
+
+    version: int
+    destination: str
+    gateway: str
+    flags: str
+    interface: str
+
+    @property
+    def reject(self) -> bool:
+        """Whether packets are refused with an ICMP error instead of forwarded."""
+        return "R" in self.flags
+
+
+@dataclass(frozen=True, slots=True)
+class Jail:
+    """One jail as `jls` shows it."""
+
+    name: str
+    jid: int
+    vnet: bool
+    path: str
+
+
+@dataclass(frozen=True)
+class NetView:
+    """Interfaces and routes of one vnet. Routes are by destination as printed; "default" may be of both families."""
+
+    interfaces: Mapping[str, tuple[Interface, ...]] = field(default_factory=dict)
+    routes: Mapping[str, tuple[Route, ...]] = field(default_factory=dict)
+
+    def interface(self, name: str) -> Interface | None:
+        """Return the one interface of that name, or None where there is none, or several."""
+        found = self.interfaces.get(name, ())
+        return found[0] if len(found) == 1 else None
+
+    def routes_to(self, destination: str, version: int) -> tuple[Route, ...]:
+        """Return the routes of one family to exactly this destination."""
+        return tuple(route for route in self.routes.get(destination, ()) if route.version == version)
+
+    @cached_property
+    def by_interface(self) -> Mapping[str, tuple[Route, ...]]:
+        """The routes by the interface they leave through."""
+        found: dict[str, list[Route]] = {}
+        for several in self.routes.values():
+            for route in several:
+                found.setdefault(route.interface, []).append(route)
+        return {name: tuple(several) for name, several in found.items()}
+
+    @cached_property
+    def with_ipv4(self) -> Interface | None:
+        """An interface with an IPv4 address outside 127/8: IPv4 over IPv6 next hops need one (transcript 3-routes)."""
+        return next(
+            (
+                interface
+                for several in self.interfaces.values()
+                for interface in several
+                if any(not text.startswith("127.") for text in interface.inet)
+            ),
+            None,
+        )
+
+
+@lru_cache(maxsize=256)
+def _words(text: str) -> frozenset[str]:
+    """Return the words of a line; thousands of interfaces share the same few sets."""
+    return frozenset(text.split())
+
+
+def interfaces(text: str) -> dict[str, tuple[Interface, ...]]:
+    """Read `ifconfig` or `ifconfig -a`: interfaces by name; two may have the same (transcript 2-vnet)."""
+    found: dict[str, list[Interface]] = {}
+    name, up, fields = "", False, _Fields()
+    for line in text.splitlines():
+        header = _HEADER.match(line)
+        if header:
+            if name:
+                found.setdefault(name, []).append(fields.interface(name, up=up))
+            name, up, fields = header["name"], "UP" in header["flags"].split(","), _Fields()
+        elif name and line.startswith("\t"):
+            fields.take(line.strip())
+    if name:
+        found.setdefault(name, []).append(fields.interface(name, up=up))
+    return {name: tuple(several) for name, several in found.items()}
+
+
+class _Fields:
+    """The indented lines of one interface."""
+
+    def __init__(self) -> None:
+        self.ether = ""
+        self.description = ""
+        self.groups: frozenset[str] = frozenset()
+        self.inet: list[str] = []
+        self.inet6: list[str] = []
+        self.nd6: frozenset[str] = frozenset()
+
+    def take(self, line: str) -> None:
+        word, _, rest = line.partition(" ")
+        if word == "description:":
+            self.description = rest
+        elif word == "ether":
+            self.ether = rest.strip()
+        elif word == "groups:":
+            self.groups = _words(rest)
+        elif word == "inet":
+            self.inet.append(rest.split()[0])
+        elif word == "inet6":
+            if not {"tentative", "duplicated", "detached"} & set(rest.split()):
+                self.inet6.append(rest.split()[0].partition("%")[0])
+        elif word == "nd6":
+            match = _BRACKETS.search(rest)
+            self.nd6 = _words(match[1].replace(",", " ")) if match else frozenset()
+
+    def interface(self, name: str, *, up: bool) -> Interface:
+        return Interface(
+            name, up, self.ether, self.description, self.groups, tuple(self.inet), tuple(self.inet6), self.nd6
+        )
+
+
+def _document(result: Result) -> Any:
+    try:
+        return json.loads(result.stdout)
+    except ValueError as error:
+        raise OutputError(
+            f"{' '.join(result.argv)} answered no JSON: {result.stdout[:200]!r} {result.complaint}"
+        ) from error
+
+
+def routes(result: Result) -> dict[str, tuple[Route, ...]]:
+    """Read `netstat -rnW --libxo json` (without -W, interface names are cut to eight characters): routes by destination.
+
+    Raises OutputError when it is something else.
+    """
+    found: dict[str, list[Route]] = {}
+    try:
+        for family in _document(result)["statistics"]["route-information"]["route-table"]["rt-family"]:
+            version = _FAMILIES.get(family["address-family"], 0)
+            for entry in family.get("rt-entry", ()) if version else ():
+                route = Route(
+                    version,
+                    entry["destination"],
+                    entry["gateway"],
+                    intern(entry["flags"]),
+                    intern(entry["interface-name"]),
+                )
+                found.setdefault(route.destination, []).append(route)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise OutputError(f"{' '.join(result.argv)} answered JSON of another shape: {result.stdout[:200]!r}") from error
+    return {destination: tuple(several) for destination, several in found.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class HostView:
+    """What one look at the host showed: its vnet, the names in our group, and the running jails."""
+
+    net: NetView = field(default_factory=NetView)
+    ours: frozenset[str] = frozenset()
+    jails: Mapping[str, Jail] = field(default_factory=dict)
+
+
+def jails(result: Result) -> dict[str, Jail]:
+    """Read `jls --libxo json name jid path vnet`: running jails by name, dying ones are not among them.
+
+    `jls -j NAME` of a jail that is not there exits with 1 and prints no jail: an empty answer.
+    Raises OutputError when it is something else.
+    """
+    if result.status != 0 and "not found" in result.stderr:
+        return {}
+    if result.status != 0:
+        raise OutputError(f"{' '.join(result.argv)} failed: {result.complaint}")
+    try:
+        entries = _document(result)["jail-information"].get("jail", ())
+        found = (Jail(str(e["name"]), int(e["jid"]), str(e["vnet"]) == "new", str(e["path"])) for e in entries)
+        return {jail.name: jail for jail in found}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise OutputError(f"{' '.join(result.argv)} answered JSON of another shape: {result.stdout[:200]!r}") from error
