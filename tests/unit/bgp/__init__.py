@@ -1,0 +1,1 @@
+"""BGP without routers: what is decided, what is said, what is understood."""
