@@ -1,0 +1,504 @@
+"""The agent: the one loop that holds state. Everything it decides is decided in `plan`; it looks, asks and carries out.
+
+Looks come from three sides: hooks (through the spool), the periodic look, and itself when a time has passed. All of
+them only say "look at this jail now".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any
+
+from mobility import plan as planning
+from mobility.bgp.speaker import Speaker
+from mobility.config import Config, allows
+from mobility.control import ControlError, ControlServer
+from mobility.events.spool import Event, Spool
+from mobility.jails import jailsd
+from mobility.jails.jailsd import JailConfig
+from mobility.metrics import Metrics
+from mobility.model import Prefix, address, host_prefix, jail_name
+from mobility.network.host import Host, Trouble
+from mobility.network.output import HostView
+from mobility.plan import Memory, Patience, Stand
+from mobility.store import EVERYTHING, Store
+from mobility.worker import Claims, Grant, Shared, Worker
+
+log = logging.getLogger(__name__)
+
+JAILS_PER_TURN = 250
+"""Jails that are woken in one turn of the loop: enough for ExaBGP's best grouping, little enough to keep hooks quick."""
+PRUNE_EVERY = 3600.0
+"""Seconds between two prunings of the history."""
+BOOT_ATTEMPT_EVERY = 1.0
+"""Seconds between attempts while the host can not be looked at after a start."""
+
+
+class Agent:
+    """One host's agent. `run` lives until SIGTERM or SIGINT, and leaves every route standing."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.workers: dict[str, Worker] = {}
+        self.view: HostView | None = None
+        self.trouble = ""
+        """Why the host can not be looked at, where it can not."""
+        self.looked_at = 0.0
+        self._grants: dict[str, JailConfig] = {}
+        self._problems: dict[str, str] = {}
+        self._files: tuple[object, ...] | None = None
+        self._drains: dict[str, float] = {}
+        self._draining: dict[str, float] = {}
+        self._stopping = asyncio.Event()
+        self._look_now = asyncio.Event()
+        self._opening: asyncio.Task[None] | None = None
+        self.metrics = Metrics()
+        self.host = Host(config.paths.commands, config.agent.command_timeout, self.metrics.command)
+        self.speaker = Speaker(
+            config.bgp, config.bridge_socket, allowed=config.host.allowed, on_change=self._bgp_changed
+        )
+        self.spool = Spool(config.hooks.spool, on_reject=self.metrics.spool_rejected)
+        self.claims = Claims()
+        self.store: Store
+        self._shared: Shared
+        self._pending: dict[str, Memory] = {}
+
+    # -- life
+
+    async def run(self) -> None:
+        """Run until told to stop.
+
+        Raises StoreError, SpoolError, Trouble or OSError where it can not even begin; the message says what to do.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        loop.add_signal_handler(signal.SIGHUP, self._look_now.set)
+        self.config.paths.run.mkdir(mode=0o755, parents=True, exist_ok=True)
+        control = ControlServer(self.config.paths.run, self._handlers())
+        control.claim()
+        self.spool.prepare()
+        self.store = Store(self.config.database, await self.host.boot_id())
+        self._drains = self.store.drains()
+        self._pending = self.store.memories()
+        await self.host.learn()
+        settings = self.config.agent
+        self._shared = Shared(
+            host=self.host,
+            host_name=self.config.host.name,
+            speaker=self.speaker,
+            spool=self.spool,
+            store=self.store,
+            metrics=self.metrics,
+            patience=Patience(settings.starting_for, settings.stopping_for, settings.reject_for),
+            settle_for=settings.settle_for,
+            grant=self._grant,
+            claims=self.claims,
+            drained=self._drained,
+        )
+        self.metrics.serve(self.config.metrics.listen)
+        await self.speaker.start()
+        await control.start()
+        self.store.note("", "agent started", f"pid {os.getpid()}")
+        tasks = [
+            asyncio.create_task(self._spooled(), name="spool"),
+            asyncio.create_task(self._looks(), name="looks"),
+            asyncio.create_task(self._prunes(), name="prune"),
+        ]
+        stop = asyncio.create_task(self._stopped(), name="stop")
+        try:
+            done, _ = await asyncio.wait([stop, *tasks], return_when=asyncio.FIRST_COMPLETED)
+            for task in done - {stop}:
+                task.result()  # a loop that ended has failed: its error ends the agent, and rc.d starts it anew
+        finally:
+            tasks += [task for task in (stop, self._opening) if task is not None]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*(worker.stop() for worker in self.workers.values()))
+            await control.close()
+            await self.speaker.close()
+            self.store.note("", "agent stopped", "routes stand")
+            self.store.close()
+            self.host.close()
+
+    async def _stopped(self) -> None:
+        await self._stopping.wait()
+
+    async def _spooled(self) -> None:
+        async for event in self.spool.events():
+            self._event(event)
+
+    def _event(self, event: Event) -> None:
+        log.info("hook", extra={"jail": event.jail, "phase": str(event.phase), "event": event.id})
+        self.store.note(event.jail, event.phase, "")
+        self._reload()  # a grant written a moment before the start counts
+        self._worker(event.jail).event(event)
+
+    def _worker(self, name: str) -> Worker:
+        worker = self.workers.get(name)
+        if worker is None:
+            worker = Worker(name, self._shared, self._pending.pop(name, Memory()))
+            self.workers[name] = worker
+        return worker
+
+    async def _prunes(self) -> None:
+        while True:
+            self.store.prune(time.time() - self.config.agent.history_for)
+            await asyncio.sleep(PRUNE_EVERY)
+
+    # -- looks
+
+    async def _looks(self) -> None:
+        while True:
+            self._look_now.clear()
+            try:
+                await self._look()
+                self.trouble = ""
+            except Trouble as error:
+                if str(error) != self.trouble:
+                    log.error("the host can not be looked at", extra={"problem": str(error)})  # noqa: TRY400
+                self.trouble = str(error)
+            self.metrics.refresh(self.snapshot())
+            wait = self.config.agent.look_every if self.view is not None else BOOT_ATTEMPT_EVERY
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._look_now.wait()
+
+    async def _look(self) -> None:
+        """Look at everything, and wake each jail about which it shows something new."""
+        self._reload()
+        began = time.monotonic()
+        view = await self.host.look()
+        log.log(
+            logging.INFO if self.view is None else logging.DEBUG,
+            "looked at the host",
+            extra={"seconds": round(time.monotonic() - began, 4), "jails": len(view.jails)},
+        )
+        first = self.view is None
+        self.looked_at = time.time()
+        changed, self.view = view is not self.view, view
+        if first:
+            for text, jail in planning.holders(jailsd.shared_addresses(self._grants.values()), view).items():
+                self.claims.take(jail, [text])
+        names = {*self._grants, *self._problems, *planning.made_for(view), *self._pending, *self.workers}
+        for count, name in enumerate(sorted(names - {""}), 1):
+            if count % JAILS_PER_TURN == 0:
+                # what these jails have to say goes out while the next ones are still being looked at
+                await asyncio.sleep(0)
+            worker = self.workers.get(name)
+            if worker is None and not self._concerns(name, view):
+                self._pending.pop(name, None)
+                continue
+            worker = worker or self._worker(name)
+            if changed or worker.problem or worker.stands is None:
+                worker.look(view)
+        for name in [
+            name for name, worker in self.workers.items() if worker.forgettable and not self._concerns(name, view)
+        ]:
+            worker = self.workers.pop(name)
+            self.store.remember(name, Memory())
+            await worker.stop()
+        if first:
+            self._opening = asyncio.create_task(self._open(), name="open")
+
+    async def _open(self) -> None:
+        """Once every jail was dealt with, let what no jail explains be withdrawn: routes of before a restart."""
+        await asyncio.gather(*(worker.settled() for worker in self.workers.values()))
+        self.speaker.open_for_withdrawals()
+
+    def _concerns(self, name: str, view: HostView) -> bool:
+        """Tell whether there is anything to do, or to say, about a jail."""
+        memory = self._pending.get(name, Memory())
+        return (
+            name in self._problems
+            or planning.outer_of(view, name) is not None
+            or (
+                name in self._grants
+                and (name in view.jails or any(address(p) in view.net.routes for p in self._grants[name].addresses))
+            )
+            or bool(memory.rejects or memory.phase)
+        )
+
+    def _reload(self) -> None:
+        """Read jails.d again if anything in it has changed, and have the jails concerned looked at."""
+        folder = self.config.paths.jails_d
+        files = _signature(folder)
+        if files == self._files:
+            return
+        self._files = files
+        before = self._grants, self._problems
+        grants, problems = jailsd.load(folder, self.config.host.allowed)
+        self._grants = grants
+        self._problems = {name: "; ".join(map(str, several)) for name, several in problems.items()}
+        for name, text in self._problems.items():
+            if before[1].get(name) != text:
+                log.error("configuration", extra={"jail": name, "problem": text})
+        for name in {*grants, *problems, *before[0], *before[1]}:
+            if (before[0].get(name), before[1].get(name)) != (
+                grants.get(name),
+                self._problems.get(name),
+            ) and name in self.workers:
+                self.workers[name].wake()
+
+    def _grant(self, name: str, memory: Memory) -> Grant:
+        """Return what a jail may have: as its file says, or, where that is broken, as it was last wired."""
+        problem = self._problems.get(name, "")
+        config = self._grants.get(name)
+        if config is None and problem:
+            last = tuple(host_prefix(text) for text in memory.granted)
+            last = tuple(prefix for prefix in last if allows(self.config.host.allowed, prefix))
+            config = JailConfig(name, last, "remembered") if last else None
+        return Grant(config, problem)
+
+    # -- BGP
+
+    def _bgp_changed(self) -> None:
+        self.metrics.sessions(self.speaker.sessions())
+
+    def _drained(self, name: str) -> tuple[bool, str]:
+        since = min((self._drains[key] for key in (EVERYTHING, name) if key in self._drains), default=None)
+        if since is None:
+            return False, ""
+        whole = "this host is" if EVERYTHING in self._drains else "it is"
+        leaving = max((self._draining.get(key, 0.0) for key in (EVERYTHING, name)), default=0.0)
+        if time.monotonic() < leaving:
+            return True, ""
+        when = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(since))
+        return False, f"{whole} drained since {when}: mobility undrain"
+
+    # -- what the `mobility` command asks
+
+    def _handlers(self) -> dict[str, Any]:
+        return {
+            "status": self._status,
+            "plan": self._plan,
+            "events": self._events,
+            "drain": self._drain,
+            "undrain": self._undrain,
+        }
+
+    async def _status(self, request: dict[str, Any]) -> dict[str, Any]:
+        names = _names(request)
+        jails = [
+            self._describe(name)
+            for name in sorted({*self.workers, *self._grants, *self._problems} - {""})
+            if not names or name in names
+        ]
+        missing = sorted(names - {jail["name"] for jail in jails})
+        if missing:
+            raise ControlError(
+                f"no such jail here: {', '.join(missing)} (addresses are granted in {self.config.paths.jails_d})"
+            )
+        return {"host": self.snapshot(), "jails": jails}
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return the host's own state: what `mobility status` shows first, and the metrics count."""
+        stands: dict[str, int] = {str(stand): 0 for stand in Stand}
+        waiting: dict[str, str] = {}
+        for name, worker in self.workers.items():
+            stands[worker.target.stand] += 1
+            if worker.jail is not None and not worker.announced:
+                waiting[name] = worker.problem or worker.target.reason
+        return {
+            "name": self.config.host.name,
+            "pid": os.getpid(),
+            "stands": stands,
+            "not_announced": waiting,
+            "drained": sorted(self._drains),
+            "problems": [text for text in (self.trouble, self._problems.get("", ""), self._database()) if text],
+            "looked_at": self.looked_at,
+            "bridge": self.speaker.connected,
+            "sessions": [session.describe() for session in self.speaker.sessions().values()],
+            "rib": self.speaker.counts(),
+            "spool": {"depth": self.spool.depth, "oldest_s": round(self.spool.oldest(time.time()), 3)},
+        }
+
+    def _database(self) -> str:
+        error = self.store.last_error
+        return f"the database can not be written: {error}: history has a gap" if error else ""
+
+    def _describe(self, name: str) -> dict[str, Any]:
+        worker = self.workers.get(name)
+        config = self._grants.get(name)
+        if worker is None:
+            reason = self._problems.get(name, "") or "does not run"
+            return _line(name, config.addresses if config else (), reason=reason)
+        granted = config.addresses if config else tuple(worker.announced)
+        routes = {
+            address(prefix): {peer: str(state) for peer, state in self.speaker.route(prefix).items()}
+            for prefix in granted
+        }
+        told = bool(worker.announced) and all(
+            any(state == "announced" for state in peers.values()) for peers in routes.values()
+        )
+        reason = worker.problem or self._problems.get(name, "")
+        if not told:
+            reason = reason or worker.target.reason or _untold(routes, connected=self.speaker.connected)
+        return _line(
+            name,
+            granted,
+            running=worker.jail is not None,
+            jid=worker.jail.jid if worker.jail else None,
+            wired=worker.stands in (Stand.WIRED, Stand.ANNOUNCED, Stand.CLOSING),
+            ready=worker.target.stand is Stand.ANNOUNCED and not worker.problem,
+            announced=told,
+            since=worker.since,
+            stand=str(worker.target.stand),
+            reason=reason,
+            routes=routes,
+        )
+
+    async def _plan(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Say what would be run now, and run nothing but looks."""
+        names = _names(request)
+        view = await self.host.look()
+        self._reload()
+        plans = []
+        for name in sorted(names or {*self._grants, *planning.made_for(view), *self.workers}):
+            worker = self.workers.get(name)
+            memory = worker.memory if worker else Memory()
+            grant = self._grant(name, memory)
+            jail = view.jails.get(name)
+            now = time.monotonic()
+            target = planning.decide(
+                grant.config,
+                jail,
+                planning.observe(memory, jail, now),
+                now,
+                self._shared.patience,
+                drained=self._drained(name)[1],
+            )
+            plans.append(await self._planned(name, grant.config, view, target))
+        return {"plans": plans}
+
+    async def _planned(
+        self, name: str, config: JailConfig | None, view: HostView, target: planning.Target
+    ) -> dict[str, Any]:
+        moved = planning.owned(view, name) is not None and not planning.inner_on_host(view, name)
+        open_ = target.stand in (Stand.WIRED, Stand.ANNOUNCED)
+        try:
+            inside = await self.host.inside(name) if open_ and moved else None
+            commands = planning.plan(target, name, self.config.host.name, config, view, inside)
+            problem = ""
+        except (planning.Refused, Trouble) as error:
+            commands, problem = [], str(error)
+        wanted = config.addresses if config and target.stand is Stand.ANNOUNCED else ()
+        return {
+            "name": name,
+            "stand": str(target.stand),
+            "reason": target.reason,
+            "problem": problem,
+            "commands": [{"argv": list(self.host.argv(command)), "why": command.why} for command in commands],
+            "announce": self.speaker.preview(wanted),
+        }
+
+    async def _events(self, request: dict[str, Any]) -> dict[str, Any]:
+        jail, limit, after = request.get("jail"), request.get("limit", 100), request.get("after", 0)
+        if (jail is not None and not isinstance(jail, str)) or not isinstance(limit, int) or not isinstance(after, int):
+            raise ControlError("events takes jail (a name), limit and after (numbers)")
+        lines = self.store.history(jail, limit=max(1, min(limit, 10000)), after=after)
+        return {"events": [{"id": x.id, "at": x.at, "jail": x.jail, "what": x.what, "detail": x.detail} for x in lines]}
+
+    async def _drain(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Withdraw, so that nothing comes here any more: GRACEFUL_SHUTDOWN first, then withdrawals (RFC 8326)."""
+        names = _names(request)
+        keys = names or {EVERYTHING}
+        fresh = [key for key in keys if key not in self._drains]
+        until = time.monotonic() + self.config.agent.drain_for
+        for key in fresh:
+            self._drains[key] = time.time()
+            self._draining[key] = until
+            self.store.drain(key, self._drains[key])
+            self.store.note("" if key == EVERYTHING else key, "drain", "")
+        affected = [worker for name, worker in self.workers.items() if not names or name in names]
+        prefixes = {prefix for worker in affected for prefix in worker.announced}
+        if fresh and prefixes:
+            await self._woken(affected)
+            await self.speaker.settled(tuple(prefixes), self.config.agent.settle_for)
+            await asyncio.sleep(max(0.0, until - time.monotonic()))
+        for key in keys:
+            self._draining.pop(key, None)
+        await self._woken(affected)
+        settled = await self.speaker.settled(tuple(prefixes), self.config.agent.settle_for)
+        return {"drained": sorted(keys), "withdrawn": sorted(map(address, prefixes)), "acknowledged": settled}
+
+    async def _undrain(self, request: dict[str, Any]) -> dict[str, Any]:
+        names = _names(request)
+        keys = names or set(self._drains)
+        unknown = sorted(keys - set(self._drains))
+        if unknown:
+            drained = ", ".join(sorted(self._drains)) or "nothing is drained"
+            raise ControlError(
+                f"not drained by name: {', '.join(unknown)} (drained: {drained}; {EVERYTHING} is the whole host)"
+            )
+        for key in keys:
+            self._drains.pop(key, None)
+            self.store.undrain(key)
+            self.store.note("" if key == EVERYTHING else key, "undrain", "")
+        await self._woken(list(self.workers.values()))
+        return {"undrained": sorted(keys), "still_drained": sorted(self._drains)}
+
+    async def _woken(self, workers: Iterable[Worker]) -> None:
+        workers = list(workers)
+        for worker in workers:
+            worker.wake()
+        await asyncio.gather(*(worker.settled() for worker in workers))
+
+
+def _signature(folder: Any) -> tuple[object, ...]:
+    """Return what changes whenever a file in the folder does."""
+    try:
+        with os.scandir(folder) as entries:
+            return tuple(
+                sorted(
+                    (e.name, s.st_mtime_ns, s.st_size, s.st_ino, s.st_mode, s.st_uid)
+                    for e in entries
+                    for s in (e.stat(follow_symlinks=False),)
+                )
+            )
+    except OSError as error:
+        return (error.errno,)
+
+
+def _names(request: dict[str, Any]) -> set[str]:
+    names = request.get("names", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ControlError("names must be a list of jail names")
+    try:
+        return {jail_name(name) for name in names}
+    except ValueError as error:
+        raise ControlError(str(error)) from error
+
+
+def _untold(routes: dict[str, dict[str, str]], *, connected: bool) -> str:
+    if not connected:
+        return "ExaBGP's bridge is not connected: service mobility_exabgp status"
+    for text, peers in routes.items():
+        for peer, state in peers.items():
+            if state != "announced":
+                return f"{text} to {peer}: {state}"
+    return "no peer is configured"
+
+
+def _line(name: str, addresses: Iterable[Prefix], **more: Any) -> dict[str, Any]:
+    line: dict[str, Any] = {
+        "name": name,
+        "addresses": [address(prefix) for prefix in addresses],
+        "running": False,
+        "jid": None,
+        "wired": False,
+        "ready": False,
+        "announced": False,
+        "since": None,
+        "stand": str(Stand.ABSENT),
+        "reason": "",
+        "routes": {},
+    }
+    return line | more

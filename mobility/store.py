@@ -1,0 +1,184 @@
+"""What outlives the agent: what is remembered of each jail, drains, and the history, in one SQLite file.
+
+Nothing here is needed to be right about the network (a look is), so a database that can not be written costs history
+and never a route: errors are counted, logged and shown in `mobility status`, and the agent goes on.
+No fsync: after a crash of the machine no jail runs, and what is remembered of another boot is not used.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from mobility.model import Phase
+from mobility.plan import Memory
+
+log = logging.getLogger(__name__)
+
+SCHEMA_VERSION = 1
+_SCHEMA = """
+CREATE TABLE jail (
+    name TEXT PRIMARY KEY, boot TEXT NOT NULL, phase TEXT, phase_at REAL NOT NULL, jid INTEGER,
+    seen_at REAL NOT NULL, started INTEGER, rejects TEXT NOT NULL, rejects_at REAL NOT NULL, granted TEXT NOT NULL,
+    wired INTEGER
+) WITHOUT ROWID;
+CREATE TABLE drain (name TEXT PRIMARY KEY, since REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE history (
+    id INTEGER PRIMARY KEY, at REAL NOT NULL, jail TEXT NOT NULL, what TEXT NOT NULL, detail TEXT NOT NULL
+);
+CREATE INDEX history_jail ON history (jail, id);
+"""
+EVERYTHING = "*"
+"""The drain of the whole host, beside those of single jails."""
+
+
+class StoreError(Exception):
+    """The database can not be used at all; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """One line of history; `at` is UTC, in seconds since the epoch."""
+
+    id: int
+    at: float
+    jail: str
+    what: str
+    detail: str
+
+
+class Store:
+    """The database. One connection, used from one thread."""
+
+    def __init__(self, path: Path, boot: str) -> None:
+        """Open or make the database for this boot of the machine.
+
+        Raises StoreError where it is no database of ours, or of a newer version.
+        """
+        self._path = path
+        self._boot = boot
+        self.errors = 0
+        self.last_error = ""
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._db = sqlite3.connect(path, isolation_level=None)
+            path.chmod(0o600)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=OFF")
+            version = self._db.execute("PRAGMA user_version").fetchone()[0]
+            if version == 0:
+                self._db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
+            elif version != SCHEMA_VERSION:
+                raise StoreError(
+                    f"{path} is of version {version}, this program knows {SCHEMA_VERSION}: upgrade, or move it away"
+                )
+        except (sqlite3.Error, OSError) as error:
+            raise StoreError(
+                f"{path} can not be used ({error}): free the disk or mend its permissions; if damaged, move it away, "
+                "only history and drains are lost with it"
+            ) from error
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+            self.last_error = ""
+        except sqlite3.Error as error:
+            self.errors += 1
+            if str(error) != self.last_error:
+                log.error(  # noqa: TRY400  # its traceback says nothing more
+                    "the database can not be written: routes are unaffected, history has a gap",
+                    extra={"error": str(error), "path": str(self._path)},
+                )
+            self.last_error = str(error)
+
+    def memories(self) -> dict[str, Memory]:
+        """Return what is remembered of each jail from this boot."""
+        rows = self._db.execute(
+            "SELECT name, phase, phase_at, jid, seen_at, started, rejects, rejects_at, granted, wired"
+            " FROM jail WHERE boot = ?",
+            (self._boot,),
+        )
+        return {
+            name: Memory(
+                Phase(phase) if phase else None,
+                phase_at,
+                jid,
+                seen_at,
+                started,
+                tuple(rejects.split()),
+                rejects_at,
+                tuple(granted.split()),
+                wired,
+            )
+            for name, phase, phase_at, jid, seen_at, started, rejects, rejects_at, granted, wired in rows
+        }
+
+    def remember(self, jail: str, memory: Memory) -> None:
+        """Keep what is known of a jail; nothing worth keeping removes its row."""
+        with self._writing():
+            if memory == Memory():
+                self._db.execute("DELETE FROM jail WHERE name = ?", (jail,))
+            else:
+                self._db.execute(
+                    "REPLACE INTO jail VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (
+                        jail,
+                        self._boot,
+                        memory.phase,
+                        memory.phase_at,
+                        memory.jid,
+                        memory.seen_at,
+                        memory.started,
+                        " ".join(memory.rejects),
+                        memory.rejects_at,
+                        " ".join(memory.granted),
+                        memory.wired,
+                    ),
+                )
+
+    def drains(self) -> dict[str, float]:
+        """Return what is drained (jail names, or EVERYTHING) and since when (UTC)."""
+        return dict(self._db.execute("SELECT name, since FROM drain"))
+
+    def drain(self, name: str, since: float) -> None:
+        """Keep that a jail, or EVERYTHING, is drained since `since` (UTC)."""
+        with self._writing():
+            self._db.execute("INSERT OR IGNORE INTO drain VALUES (?, ?)", (name, since))
+
+    def undrain(self, name: str) -> None:
+        """Forget a drain."""
+        with self._writing():
+            self._db.execute("DELETE FROM drain WHERE name = ?", (name,))
+
+    def note(self, jail: str, what: str, detail: str = "") -> None:
+        """Add a line to the history, now."""
+        with self._writing():
+            self._db.execute(
+                "INSERT INTO history (at, jail, what, detail) VALUES (?, ?, ?, ?)",
+                (time.time(), jail, what, detail),
+            )
+
+    def history(self, jail: str | None = None, *, limit: int, after: int = 0) -> list[Happening]:
+        """Return the newest `limit` lines with an id above `after`, oldest first, of one jail or of all."""
+        where, values = ("jail = ? AND ", [jail]) if jail else ("", [])
+        rows = self._db.execute(
+            f"SELECT id, at, jail, what, detail FROM history WHERE {where}id > ? ORDER BY id DESC LIMIT ?",  # noqa: S608  # `where` is one of two literals
+            (*values, after, limit),
+        )
+        return [Happening(*row) for row in rows][::-1]
+
+    def prune(self, before: float) -> None:
+        """Drop history from before `before` (UTC), and what is remembered of other boots."""
+        with self._writing():
+            self._db.execute("DELETE FROM history WHERE at < ?", (before,))
+            self._db.execute("DELETE FROM jail WHERE boot != ?", (self._boot,))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()

@@ -1,0 +1,92 @@
+"""DESIGN.md's invariants, as checks of a host that has come to rest: tests, chaos runs and the demo use the same ones."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import time
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from mobility.network import naming
+from tests.lab.topology import ALLOWED, Host, Lab
+
+REST_SECONDS = 20.0
+LOOK_AGAIN = 0.05
+_ALLOWED = [ipaddress.ip_network(text) for text in ALLOWED]
+
+
+def _ours(text: str) -> bool:
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return any(address in network for network in _ALLOWED)
+
+
+def jail_routes(host: Host) -> dict[str, str]:
+    """Return the host's routes to jails' addresses: address -> "interface flags"; a multipath shows all."""
+    answer = json.loads(host.run(["netstat", "-rnW", "--libxo", "json"]).stdout)
+    found: dict[str, str] = {}
+    for family in answer["statistics"]["route-information"]["route-table"]["rt-family"]:
+        for entry in family["rt-entry"]:
+            if _ours(entry["destination"]):
+                line = f"{entry['interface-name']} {entry['flags']}"
+                found[entry["destination"]] = " + ".join(filter(None, (found.get(entry["destination"]), line)))
+    return found
+
+
+def faults(lab: Lab, host: Host, jails: Mapping[str, Collection[str]]) -> list[str]:
+    """Return everything in which a host (and what the spine has of it) differs from exactly these jails being announced.
+
+    `jails` are those that run, wired, ready and not drained here, with their bare addresses.
+    """
+    wrong = []
+    names = host.run(["ifconfig", "-l"]).stdout.split()
+    outers = {naming.outer_name(jail) for jail in jails}
+    inners = [name for name in names if name.startswith(("in-", "epair"))]
+    here = {name for name in names if name.startswith("mob-")}
+    if here != outers:
+        wrong.append(f"outer ends {sorted(here)}, not {sorted(outers)}")
+    if inners:
+        wrong.append(f"left on the host: {inners}")
+    wanted = {
+        address: f"{naming.outer_name(jail)} {'UHS' if ':' in address else 'UGHS'}"
+        for jail, addresses in jails.items()
+        for address in addresses
+    }
+    routes = jail_routes(host)
+    if routes != wanted:
+        wrong.append(f"host routes {routes}, not {wanted}")
+    prefixes = {f"{address}/{128 if ':' in address else 32}" for address in wanted}
+    fabric = {
+        prefix
+        for prefix, hops in lab.spine.fib.routes().items()
+        if _ours(prefix.split("/")[0]) and host.address in hops
+    }
+    if fabric != prefixes:
+        wrong.append(f"the spine sends {sorted(fabric)} here, not {sorted(prefixes)}")
+    cache = json.loads(host.run(["ndp", "-an", "--libxo", "json"]).stdout)["ndp"]["neighbor-cache"]
+    strangers = [entry["address"] for entry in cache if _ours(entry["address"]) and entry["address"] not in wanted]
+    if strangers:
+        wrong.append(f"neighbours left: {strangers}")
+    return wrong
+
+
+def await_rest(lab: Lab, host: Host, jails: Mapping[str, Collection[str]], seconds: float = REST_SECONDS) -> None:
+    """Wait until a host and the spine show exactly these jails; AssertionError with all logs where they never do."""
+    deadline = time.monotonic() + seconds
+    while wrong := faults(lab, host, jails):
+        if time.monotonic() > deadline:
+            raise AssertionError(
+                "\n".join([f"{host.name} does not come to rest with {dict(jails)}: {wrong}", *lab.logs(host)])
+            )
+        # what is looked at has no one source of news: two kernels' tables, a cache, an interface list
+        time.sleep(LOOK_AGAIN)
+
+
+def status(host: Host, jail: str) -> dict[str, Any]:
+    """Return what `mobility status --json` says of one jail."""
+    answer = json.loads(host.mobility("status", "--json", jail).stdout)
+    found: dict[str, Any] = answer["jails"][0]
+    return found
