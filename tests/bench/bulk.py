@@ -1,0 +1,212 @@
+"""Thousands of jails at once: the commands answer from prepared text, ExaBGP and BIRD are real."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from datetime import datetime
+from pathlib import Path
+
+from mobility import plan as planning
+from mobility.jails.jailsd import JailConfig
+from mobility.model import address, host_prefix
+from mobility.network.output import HostView, Interface, NetView
+from mobility.plan import Memory, Stand, Target
+from mobility.store import Store
+from tests.bench import raw
+from tests.bench.figures import Figures
+from tests.lab.topology import Host, Lab
+from tests.lab.watch import Fib
+
+GROUP = 500
+"""Prefixes in one line of the raw list: the best grouping found (FIELD-NOTES)."""
+LONG = 120.0
+BOOT_ID = "0x000102030405060708090a0b0c0d0e0f"
+ALLOWED = ("10.64.0.0/12", "2001:db8:64::/48")
+_LOOKED = re.compile(r"looked at the host seconds=([0-9.]+)")
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+def jails(count: int) -> list[JailConfig]:
+    """Return `count` jails with a /32 and a /128 each."""
+    return [
+        JailConfig(
+            f"j{n}",
+            (host_prefix(f"10.{64 + (n >> 16)}.{n >> 8 & 255}.{n & 255}"), host_prefix(f"2001:db8:64::{n + 1:x}")),
+            "bench",
+        )
+        for n in range(count)
+    ]
+
+
+def prepare(host: Host, configs: list[JailConfig]) -> Path:
+    """Write what FreeBSD's commands would say of all these jails, wired and running; return the commands' folder."""
+    folder = host.folder / "prepared"
+    folder.mkdir()
+    ifconfig = [
+        "lo0: flags=8049<UP,LOOPBACK,RUNNING,MULTICAST> metric 0 mtu 16384\n\tinet 192.0.0.8 netmask 0xffffffff\n"
+    ]
+    routes: dict[int, list[dict[str, object]]] = {4: [], 6: []}
+    lines, group = [], []
+    nothing = HostView(NetView({"lo0": (Interface("lo0", up=True, inet=("192.0.0.8",)),)}))
+    for jid, config in enumerate(configs, 1):
+        seen = planning.expect(Target(Stand.ANNOUNCED), config.name, host.name, config, nothing)
+        outer = planning.owned(seen, config.name)
+        assert outer is not None
+        group.append(outer.name)
+        ifconfig.append(
+            f"{outer.name}: flags=8863<UP,BROADCAST,RUNNING,SIMPLEX,MULTICAST> metric 0 mtu 1500\n"
+            f"\tdescription: {outer.description}\n\toptions=8<VLAN_MTU>\n"
+            f"\tether {outer.ether}\n\thwaddr 02:a6:22:42:08:0a\n"
+            f"\tinet6 fe80::1%{outer.name} prefixlen 64 scopeid 0x4\n\tgroups: epair mobility\n"
+            "\tmedia: Ethernet 10Gbase-T (10Gbase-T <full-duplex>)\n\tstatus: active\n"
+            "\tnd6 options=101<PERFORMNUD,NO_DAD>\n"
+        )
+        for prefix in config.addresses:
+            (route,) = seen.net.routes[address(prefix)]
+            routes[prefix.version].append(
+                {
+                    "destination": route.destination,
+                    "gateway": route.gateway,
+                    "flags": route.flags,
+                    "interface-name": route.interface,
+                }
+            )
+        lines.append({"name": config.name, "jid": str(jid), "path": "/", "vnet": "new"})
+    families = [{"address-family": f"Internet{'6' if v == 6 else ''}", "rt-entry": routes[v]} for v in (4, 6)]
+    answers = {
+        "ifconfig-a": "".join(ifconfig),
+        "ifconfig-g": "\n".join(group) + "\n",
+        "netstat": json.dumps({"statistics": {"route-information": {"route-table": {"rt-family": families}}}}),
+        "jls": json.dumps({"__version": "2", "jail-information": {"jail": lines}}),
+        "sysctl": f"kern.boot_id: Format: Length:16 Dump:{BOOT_ID}\n",
+    }
+    for name, text in answers.items():
+        (folder / f"{name}.txt").write_text(text)
+    unknown = '*) echo "illegal option -- j" >&2; exit 1;;'
+    scripts = {
+        "ifconfig": f"case $1 in -a) exec cat {folder}/ifconfig-a.txt;; -g) exec cat {folder}/ifconfig-g.txt;; {unknown} esac",
+        "netstat": f"case $1 in -rnW) exec cat {folder}/netstat.txt;; {unknown} esac",
+        "route": f"case $1 in {unknown} esac",
+        "jls": f"exec cat {folder}/jls.txt",
+        "sysctl": f"exec cat {folder}/sysctl.txt",
+    }
+    for name, script in scripts.items():
+        path = folder / name
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+    return folder
+
+
+def remember(host: Host, configs: list[JailConfig]) -> None:
+    """Let the agent remember these jails as wired in this boot, as after a restart."""
+    store = Store(host.folder / "state" / "mobility.sqlite", BOOT_ID.removeprefix("0x"))
+    for jid, config in enumerate(configs, 1):
+        granted = tuple(map(address, config.addresses))
+        store.remember(config.name, Memory(jid=jid, started=jid, wired=jid, granted=granted))
+    store.close()
+
+
+def measure(figures: Figures, count: int, idle: float) -> None:
+    """Announce `count` jails, ours and raw, in one topology; then watch the agent idle."""
+    configs = jails(count)
+    with Lab(hosts=2) as lab:
+        ours, other = lab.hosts
+        raw_rate = _raw(figures, lab, other, configs)
+        rate = _ours(figures, lab, ours, configs)
+        figures.add("bulk_vs_raw_exabgp", rate / raw_rate, "ratio", "aim: at least 0.9")
+        _cost(figures, ours, count, idle)
+
+
+def _ours(figures: Figures, lab: Lab, host: Host, configs: list[JailConfig]) -> float:
+    folder = prepare(host, configs)
+    host.configure(
+        host={"name": host.name, "allowed": list(ALLOWED)},
+        paths={"commands": [str(folder), "/usr/bin", "/bin"]},
+    )
+    for config in configs:
+        host.grant(config.name, [str(prefix) for prefix in config.addresses])
+    remember(host, configs)
+    host.start_exabgp()
+    lab.await_session(host)
+    fib = lab.spine.fib
+    fib.changes.clear()
+    host.start_agent()
+    wanted = 2 * len(configs)
+    _await_routes(fib, host, wanted)
+    text = (host.folder / "agent.log").read_text()
+    began = _first(text, "looked at the host") - (time.time() - time.monotonic())
+    took = _last(fib, host) - began
+    figures.add(
+        "bulk_routes_per_s",
+        wanted / took,
+        "routes/s",
+        f"{len(configs)} jails, {wanted} routes, from the end of the look",
+    )
+    looked = _LOOKED.search(text)
+    assert looked is not None
+    figures.add(
+        "look_s", float(looked[1]), "s", f"looking at {len(configs)} jails: commands (prepared text) and parsing"
+    )
+    return wanted / took
+
+
+def _await_routes(fib: Fib, host: Host, wanted: int) -> None:
+    fib.wait_for(
+        lambda: len({c.prefix for c in fib.changes if c.via == host.address and not c.gone}) >= wanted, "bulk", LONG
+    )
+
+
+def _last(fib: Fib, host: Host) -> float:
+    return max(change.when for change in fib.changes if change.via == host.address and not change.gone)
+
+
+def _first(text: str, what: str) -> float:
+    line = next(line for line in text.splitlines() if what in line)
+    return datetime.fromisoformat(line.split("Z", 1)[0] + "+00:00").timestamp()
+
+
+def _raw(figures: Figures, lab: Lab, host: Host, configs: list[JailConfig]) -> float:
+    fib = lab.spine.fib
+    lines = []
+    for version in (4, 6):
+        prefixes = [str(p) for config in configs for p in config.addresses if p.version == version]
+        for at in range(0, len(prefixes), GROUP):
+            nlri = " ".join(prefixes[at : at + GROUP])
+            lines.append(f"announce attributes next-hop {host.address} nlri {nlri}\n")
+    wanted = 2 * len(configs)
+    with raw.exabgp(lab, host) as pipe:
+        fib.changes.clear()
+        began = time.monotonic()
+        for line in lines:
+            pipe.write(line)
+        _await_routes(fib, host, wanted)
+        took = _last(fib, host) - began
+    figures.add(
+        "raw_exabgp_routes_per_s", wanted / took, "routes/s", f"the same list into ExaBGP's pipe, {GROUP} a line"
+    )
+    return wanted / took
+
+
+def _used(pid: int) -> float:
+    """Return the CPU seconds of a process and of its children that ended (proc(5), fields 14 to 17)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return sum(map(int, fields[11:15])) / _TICKS
+
+
+def _cost(figures: Figures, host: Host, count: int, idle: float) -> None:
+    assert host.agent is not None
+    pid = host.agent.process.pid
+    resident = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE
+    figures.add("agent_rss_mb", resident / 1e6, "MB", f"at {count} jails; aim: under 80")
+    before = _used(pid)
+    time.sleep(idle)  # what is measured is what happens when nothing does
+    figures.add(
+        "idle_cpu_percent",
+        100 * (_used(pid) - before) / idle,
+        "%",
+        f"over {idle:g} s at {count} jails, looks and children counted; aim: under 0.5",
+    )
