@@ -17,7 +17,7 @@ from typing import Any
 
 from mobility import plan as planning
 from mobility.bgp.speaker import Speaker
-from mobility.config import Config, allows
+from mobility.config import Config, Problem, allows
 from mobility.control import ControlError, ControlServer
 from mobility.events.spool import Event, Spool
 from mobility.jails import jailsd
@@ -50,9 +50,7 @@ class Agent:
         self.trouble = ""
         """Why the host can not be looked at, where it can not."""
         self.looked_at = 0.0
-        self._grants: dict[str, JailConfig] = {}
-        self._problems: dict[str, str] = {}
-        self._files: tuple[object, ...] | None = None
+        self._files = jailsd.Folder(config.paths.jails_d, config.host.allowed)
         self._drains: dict[str, float] = {}
         self._draining: dict[str, float] = {}
         self._stopping = asyncio.Event()
@@ -84,7 +82,7 @@ class Agent:
         control = ControlServer(self.config.paths.run, self._handlers())
         control.claim()
         self.spool.prepare()
-        self.store = Store(self.config.database, await self.host.boot_id())
+        self.store = Store(self.config.database, await self.host.boot_id(), self.metrics.database_error)
         self._drains = self.store.drains()
         self._pending = self.store.memories()
         await self.host.learn()
@@ -124,6 +122,7 @@ class Agent:
             await asyncio.gather(*(worker.stop() for worker in self.workers.values()))
             await control.close()
             await self.speaker.close()
+            self.metrics.close()
             self.store.note("", "agent stopped", "routes stand")
             self.store.close()
             self.host.close()
@@ -138,7 +137,9 @@ class Agent:
     def _event(self, event: Event) -> None:
         log.info("hook", extra={"jail": event.jail, "phase": str(event.phase), "event": event.id})
         self.store.note(event.jail, event.phase, "")
-        self._reload()  # a grant written a moment before the start counts
+        before = self._files.problems.get(event.jail)
+        if self._files.refresh_one(event.jail):  # a grant written a moment before the start counts
+            self._granted_anew(event.jail, before)
         self._worker(event.jail).event(event)
 
     def _worker(self, name: str) -> Worker:
@@ -185,9 +186,9 @@ class Agent:
         self.looked_at = time.time()
         changed, self.view = view is not self.view, view
         if first:
-            for text, jail in planning.holders(jailsd.shared_addresses(self._grants.values()), view).items():
+            for text, jail in planning.holders(jailsd.shared_addresses(self._files.jails.values()), view).items():
                 self.claims.take(jail, [text])
-        names = {*self._grants, *self._problems, *planning.made_for(view), *self._pending, *self.workers}
+        names = {*self._files.jails, *self._files.problems, *planning.made_for(view), *self._pending, *self.workers}
         for count, name in enumerate(sorted(names - {""}), 1):
             if count % JAILS_PER_TURN == 0:
                 # what these jails have to say goes out while the next ones are still being looked at
@@ -217,40 +218,38 @@ class Agent:
         """Tell whether there is anything to do, or to say, about a jail."""
         memory = self._pending.get(name, Memory())
         return (
-            name in self._problems
+            name in self._files.problems
             or planning.outer_of(view, name) is not None
             or (
-                name in self._grants
-                and (name in view.jails or any(address(p) in view.net.routes for p in self._grants[name].addresses))
+                name in self._files.jails
+                and (
+                    name in view.jails or any(address(p) in view.net.routes for p in self._files.jails[name].addresses)
+                )
             )
             or bool(memory.rejects or memory.phase)
         )
 
     def _reload(self) -> None:
-        """Read jails.d again if anything in it has changed, and have the jails concerned looked at."""
-        folder = self.config.paths.jails_d
-        files = _signature(folder)
-        if files == self._files:
-            return
-        self._files = files
-        before = self._grants, self._problems
-        grants, problems = jailsd.load(folder, self.config.host.allowed)
-        self._grants = grants
-        self._problems = {name: "; ".join(map(str, several)) for name, several in problems.items()}
-        for name, text in self._problems.items():
-            if before[1].get(name) != text:
-                log.error("configuration", extra={"jail": name, "problem": text})
-        for name in {*grants, *problems, *before[0], *before[1]}:
-            if (before[0].get(name), before[1].get(name)) != (
-                grants.get(name),
-                self._problems.get(name),
-            ) and name in self.workers:
-                self.workers[name].wake()
+        """Read jails.d again where it has changed, and have the jails concerned looked at."""
+        before = dict(self._files.problems)
+        for name in self._files.refresh():
+            self._granted_anew(name, before.get(name))
+        if "" in self._files.problems and "" not in before:
+            log.error("jails.d", extra={"problem": self._problem("")})
+
+    def _granted_anew(self, name: str, before: list[Problem] | None) -> None:
+        if name in self._files.problems and self._files.problems[name] != before:
+            log.error("configuration", extra={"jail": name, "problem": self._problem(name)})
+        if name in self.workers:
+            self.workers[name].wake()
+
+    def _problem(self, name: str) -> str:
+        return "; ".join(map(str, self._files.problems.get(name, ())))
 
     def _grant(self, name: str, memory: Memory) -> Grant:
         """Return what a jail may have: as its file says, or, where that is broken, as it was last wired."""
-        problem = self._problems.get(name, "")
-        config = self._grants.get(name)
+        problem = self._problem(name)
+        config = self._files.jails.get(name)
         if config is None and problem:
             last = tuple(host_prefix(text) for text in memory.granted)
             last = tuple(prefix for prefix in last if allows(self.config.host.allowed, prefix))
@@ -288,7 +287,7 @@ class Agent:
         names = _names(request)
         jails = [
             self._describe(name)
-            for name in sorted({*self.workers, *self._grants, *self._problems} - {""})
+            for name in sorted({*self.workers, *self._files.jails, *self._files.problems} - {""})
             if not names or name in names
         ]
         missing = sorted(names - {jail["name"] for jail in jails})
@@ -312,7 +311,7 @@ class Agent:
             "stands": stands,
             "not_announced": waiting,
             "drained": sorted(self._drains),
-            "problems": [text for text in (self.trouble, self._problems.get("", ""), self._database()) if text],
+            "problems": [text for text in (self.trouble, self._problem(""), self._database()) if text],
             "looked_at": self.looked_at,
             "bridge": self.speaker.connected,
             "sessions": [session.describe() for session in self.speaker.sessions().values()],
@@ -326,9 +325,9 @@ class Agent:
 
     def _describe(self, name: str) -> dict[str, Any]:
         worker = self.workers.get(name)
-        config = self._grants.get(name)
+        config = self._files.jails.get(name)
         if worker is None:
-            reason = self._problems.get(name, "") or "does not run"
+            reason = self._problem(name) or "does not run"
             return _line(name, config.addresses if config else (), reason=reason)
         granted = config.addresses if config else tuple(worker.announced)
         routes = {
@@ -338,7 +337,7 @@ class Agent:
         told = bool(worker.announced) and all(
             any(state == "announced" for state in peers.values()) for peers in routes.values()
         )
-        reason = worker.problem or self._problems.get(name, "")
+        reason = worker.problem or self._problem(name)
         if not told:
             reason = reason or worker.target.reason or _untold(routes, connected=self.speaker.connected)
         return _line(
@@ -361,7 +360,7 @@ class Agent:
         view = await self.host.look()
         self._reload()
         plans = []
-        for name in sorted(names or {*self._grants, *planning.made_for(view), *self.workers}):
+        for name in sorted(names or {*self._files.jails, *planning.made_for(view), *self.workers}):
             worker = self.workers.get(name)
             memory = worker.memory if worker else Memory()
             grant = self._grant(name, memory)
@@ -450,21 +449,6 @@ class Agent:
         for worker in workers:
             worker.wake()
         await asyncio.gather(*(worker.settled() for worker in workers))
-
-
-def _signature(folder: Any) -> tuple[object, ...]:
-    """Return what changes whenever a file in the folder does."""
-    try:
-        with os.scandir(folder) as entries:
-            return tuple(
-                sorted(
-                    (e.name, s.st_mtime_ns, s.st_size, s.st_ino, s.st_mode, s.st_uid)
-                    for e in entries
-                    for s in (e.stat(follow_symlinks=False),)
-                )
-            )
-    except OSError as error:
-        return (error.errno,)
 
 
 def _names(request: dict[str, Any]) -> set[str]:

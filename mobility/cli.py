@@ -99,13 +99,14 @@ def _agent(options: argparse.Namespace, loaded: config.Config) -> int:
     # imported here: nobody who asks for a status should wait for the agent's libraries
     from mobility.agent import Agent
     from mobility.events.spool import SpoolError
+    from mobility.metrics import MetricsError
     from mobility.network.host import Trouble
     from mobility.store import StoreError
 
     logs.configure(options.log_format, options.log_level)
     try:
         asyncio.run(Agent(loaded).run())
-    except (StoreError, SpoolError, Trouble, OSError) as error:
+    except (StoreError, SpoolError, MetricsError, Trouble, OSError) as error:
         print(f"mobility agent: {error}", file=sys.stderr)
         return EX_FAILED
     return EX_OK

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,14 +55,14 @@ class Happening:
 class Store:
     """The database. One connection, used from one thread."""
 
-    def __init__(self, path: Path, boot: str) -> None:
-        """Open or make the database for this boot of the machine.
+    def __init__(self, path: Path, boot: str, on_error: Callable[[], None] = lambda: None) -> None:
+        """Open or make the database for this boot of the machine; `on_error` is called at each failed write.
 
         Raises StoreError where it is no database of ours, or of a newer version.
         """
         self._path = path
         self._boot = boot
-        self.errors = 0
+        self._on_error = on_error
         self.last_error = ""
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -89,7 +89,7 @@ class Store:
             yield
             self.last_error = ""
         except sqlite3.Error as error:
-            self.errors += 1
+            self._on_error()
             if str(error) != self.last_error:
                 log.error(  # noqa: TRY400  # its traceback says nothing more
                     "the database can not be written: routes are unaffected, history has a gap",

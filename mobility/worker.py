@@ -17,7 +17,7 @@ from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait
 from mobility import plan as planning
 from mobility.events.spool import Event
 from mobility.jails.jailsd import JailConfig
-from mobility.model import GRACEFUL_SHUTDOWN, Attributes, Phase, Prefix, host_prefix
+from mobility.model import GRACEFUL_SHUTDOWN, Attributes, Phase, Prefix, address, host_prefix
 from mobility.network.host import Host, Trouble
 from mobility.network.output import HostView, Jail
 from mobility.plan import Memory, Patience, Refused, Stand, Target
@@ -84,6 +84,10 @@ class Claims:
         self._held.setdefault(jail, set()).update(wanted)
         return ""
 
+    def of_another(self, jail: str, text: str) -> bool:
+        """Tell whether another jail holds an address."""
+        return self._holders.get(text, jail) != jail
+
     def release(self, jail: str, keep: Iterable[str] = ()) -> None:
         """Give back what the jail holds, but for `keep`."""
         kept = set(keep)
@@ -100,9 +104,11 @@ class Worker:
     __slots__ = (
         "_config",
         "_dirty",
+        "_eventful",
         "_events",
         "_looked",
         "_measuring",
+        "_missed",
         "_shared",
         "_task",
         "_timer",
@@ -130,6 +136,8 @@ class Worker:
         self._shared = shared
         self._view: HostView | None = None
         self._looked = False
+        self._missed = False
+        self._eventful = False
         self._config: JailConfig | None = None
         self._events: list[Event] = []
         self._dirty = False
@@ -148,6 +156,8 @@ class Worker:
             if event.phase is Phase.POSTSTART and self._task is None and time.monotonic() - at < FRESH:
                 self._announce_ahead()
         self._events.append(event)
+        # what was looked at before this event says nothing about it
+        self._looked, self._eventful = False, True
         self.wake()
 
     def _announce_ahead(self) -> None:
@@ -172,7 +182,11 @@ class Worker:
         seen = planning.concerning(view, self.name, {*_texts(self._config), *self.memory.rejects})
         if seen == self._view and not self.problem and self.stands is not None:
             return
-        self._view, self._looked = seen, True
+        if self._task is not None:
+            # it is changing things while this look was made: what it shows may be half-done
+            self._missed = True
+            return
+        self._view, self._looked, self.stands = seen, True, None
         self.wake()
 
     def wake(self) -> None:
@@ -208,8 +222,10 @@ class Worker:
 
     async def _run(self) -> None:
         try:
-            while self._dirty:
-                self._dirty = False
+            while self._dirty or self._missed:
+                if self._missed:
+                    self._view = self.stands = None
+                self._dirty = self._missed = False
                 events, self._events = self._events, []
                 problem = await self._try()
                 if problem != self.problem:
@@ -274,7 +290,12 @@ class Worker:
     async def _reconcile(self) -> None:
         shared = self._shared
         grant = shared.grant(self.name, self.memory)
-        view = await self._present(grant.config)
+        while True:
+            self._eventful = False
+            view = await self._present(grant.config)
+            if not self._eventful:
+                break  # else a hook spoke while we looked: what was seen may be from before that
+            grant = shared.grant(self.name, self.memory)
         self.jail = view.jails.get(self.name)
         now = time.monotonic()
         before = self.memory
@@ -314,8 +335,6 @@ class Worker:
         elif not self._looked:
             jail = await self._shared.host.jail(self.name)
             self._view = replace(self._view, jails={self.name: jail} if jail else {})
-        else:
-            self.stands = None
         self._looked = False
         return self._view
 
@@ -323,15 +342,21 @@ class Worker:
         """Withdraw what should not be announced; where packets still come in, wait until the fabric was told."""
         speaker, stays = self._shared.speaker, set(wanted)
         routed = map(host_prefix, planning.wired_addresses(view, self.name))
-        leaving = {*self.announced, *routed, *(config.addresses if config else ())} - stays
+        known = {*self.announced, *routed, *(config.addresses if config else ())} - stays
+        leaving = {prefix for prefix in known if not self._shared.claims.of_another(self.name, address(prefix))}
         for prefix in leaving:
             speaker.unwant(prefix)
         gone = [prefix for prefix in self.announced if prefix in leaving]
         for prefix in gone:
             del self.announced[prefix]
         if gone:
+            self._shared.metrics.withdrawn(len(gone))
             self._turned("withdrawn", self.target.reason)
-        if not leaving or (not gone and self.target.stand in (Stand.PAIRED, Stand.WIRED)):
+        if (
+            not leaving
+            or not (gone or self.stands is None)
+            or (not gone and self.target.stand in (Stand.PAIRED, Stand.WIRED))
+        ):
             return
         if not await speaker.settled(tuple(leaving), self._shared.settle_for):
             log.warning(
@@ -381,14 +406,15 @@ class Worker:
         )
 
     def _announce(self, wanted: Iterable[Prefix], attributes: Attributes) -> None:
-        fresh = False
+        fresh = 0
         for prefix in wanted:
             self._shared.speaker.want(prefix, attributes)
-            fresh |= prefix not in self.announced
+            fresh += prefix not in self.announced
             self.announced[prefix] = attributes
         if self.target.stand is Stand.ANNOUNCED and self.jail is not None:
             self.memory = replace(self.memory, started=self.jail.jid)
         if fresh:
+            self._shared.metrics.announced(fresh)
             self._turned("announced", "")
 
     def _turned(self, what: str, why: str) -> None:

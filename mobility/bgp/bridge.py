@@ -300,8 +300,9 @@ class Bridge:
             for neighbor in json.loads(line):
                 peer = neighbor["peer"]["address"]
                 # its "state" is "down" in a session's first second (bgp/neighbor.py, `as_dict`): "fsm" is right
-                if neighbor["fsm"] == "ESTABLISHED" and peer not in self.sessions:
-                    self.sessions[peer] = Session("up", time.time() - neighbor["duration"])
+                session = self._session(peer)
+                if neighbor["fsm"] == "ESTABLISHED" and session.state == "unknown":
+                    session.state, session.since = "up", time.time() - neighbor["duration"]
         except (ValueError, LookupError, TypeError):
             self._puzzled("neighbors", line)
 

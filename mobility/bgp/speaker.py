@@ -281,23 +281,27 @@ class Speaker:
         while True:
             try:
                 connection, _ = await loop.sock_accept(listener)
+                await self._welcome(connection, uids)
             except OSError as error:
                 # such as too many open files: the bridge tries again, and so do we
                 self._complain(f"accept: {error.strerror}")
                 await asyncio.sleep(ACCEPT_AGAIN)
-                continue
-            why = self._unwelcome(connection, uids)
-            if why:
-                self.counters.intruders += 1
-                log.warning("a connection to the bridge socket was refused", extra={"reason": why})
-                connection.close()
-            else:
-                await self._welcome(connection)
 
-    async def _welcome(self, connection: socket.socket) -> None:
+    async def _welcome(self, connection: socket.socket, uids: set[int]) -> None:
+        why = self._unwelcome(connection, uids)
+        if why:
+            self.counters.intruders += 1
+            log.warning("a connection to the bridge socket was refused", extra={"reason": why})
+            connection.close()
+            return
         link = self._link = _Link(self)
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: link, connection)
+        except OSError:
+            self._link = None
+            connection.close()
+            raise
         self.counters.bridges += 1
-        await asyncio.get_running_loop().connect_accepted_socket(lambda: link, connection)
 
     def _unknown(self, peer: Peer) -> Session:
         return Session(peer.name, peer.address, since=self._clock())

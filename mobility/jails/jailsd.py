@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import tomllib
@@ -95,39 +96,87 @@ def _read(path: Path) -> str:
         return file.read(MAX_BYTES).decode("utf-8")
 
 
-def load(folder: Path, allowed: Iterable[Prefix]) -> tuple[dict[str, JailConfig], dict[str, list[Problem]]]:
-    """Read every NAME.toml in `folder`.
+Signature = tuple[int, ...]
 
-    Returns the good jails by name, and the problems by name: a jail is in one of the two. One bad file spoils no other.
-    A missing folder is no jails, and one problem under the name "".
+
+def _signature(status: os.stat_result) -> Signature:
+    """Return what changes whenever a file does."""
+    return (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino, status.st_mode, status.st_uid)
+
+
+class Folder:
+    """The folder jails.d, read again only where something has changed.
+
+    `jails` holds the good ones by name, `problems` what is wrong with the others, by name: a jail is in one of the two,
+    and one bad file spoils no other. A folder that can not be read is no jails, and a problem under the name "".
     """
-    jails: dict[str, JailConfig] = {}
-    problems: dict[str, list[Problem]] = {}
-    try:
-        paths = sorted(
-            path for path in folder.iterdir() if path.name.endswith(SUFFIX) and not path.name.startswith(".")
-        )
-    except OSError as error:
-        return {}, {"": [Problem(str(folder), None, f"can not be read ({error.strerror}): mkdir -p {folder}")]}
-    for path in paths:
-        name = path.name.removesuffix(SUFFIX)
+
+    def __init__(self, path: Path, allowed: Iterable[Prefix]) -> None:
+        self.jails: dict[str, JailConfig] = {}
+        self.problems: dict[str, list[Problem]] = {}
+        self._path = path
+        self._allowed = tuple(allowed)
+        self._seen: dict[str, Signature] = {}
+
+    def refresh(self) -> set[str]:
+        """Read what has changed in the folder; return the names of the jails concerned."""
+        found: dict[str, Signature] = {}
+        try:
+            with os.scandir(self._path) as entries:
+                for entry in entries:
+                    if entry.name.endswith(SUFFIX) and not entry.name.startswith("."):
+                        with contextlib.suppress(FileNotFoundError):  # removed since it was listed
+                            status = entry.stat(follow_symlinks=False)
+                            found[entry.name.removesuffix(SUFFIX)] = _signature(status)
+            self.problems.pop("", None)
+        except OSError as error:
+            why = f"can not be read ({error.strerror}): mkdir -p {self._path}"
+            self.problems[""] = [Problem(str(self._path), None, why)]
+        changed = {name for name in {*found, *self._seen} if found.get(name) != self._seen.get(name)}
+        for name in changed:
+            self._read(name, there=name in found)
+        self._seen = found
+        return changed
+
+    def refresh_one(self, name: str) -> bool:
+        """Read one jail's file if it has changed; tell whether it has."""
+        try:
+            now = _signature((self._path / f"{name}{SUFFIX}").lstat())
+        except OSError:
+            now = ()
+        if now == self._seen.get(name, ()):
+            return False
+        self._read(name, there=bool(now))
+        if now:
+            self._seen[name] = now
+        else:
+            del self._seen[name]
+        return True
+
+    def _read(self, name: str, *, there: bool) -> None:
+        self.jails.pop(name, None)
+        self.problems.pop(name, None)
+        if not there:
+            return
+        path = self._path / f"{name}{SUFFIX}"
         try:
             content = _read(path)
         except (OSError, ValueError) as error:
-            problems[name] = [
-                Problem(
-                    str(path),
-                    None,
-                    error.strerror or str(error) if isinstance(error, OSError) else str(error),
-                )
-            ]
-            continue
-        jail, wrong = parse(name, content, str(path), allowed)
+            why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            self.problems[name] = [Problem(str(path), None, why)]
+            return
+        jail, wrong = parse(name, content, str(path), self._allowed)
         if jail is None:
-            problems[name] = wrong
+            self.problems[name] = wrong
         else:
-            jails[name] = jail
-    return jails, problems
+            self.jails[name] = jail
+
+
+def load(folder: Path, allowed: Iterable[Prefix]) -> tuple[dict[str, JailConfig], dict[str, list[Problem]]]:
+    """Read every NAME.toml in `folder` once; return the good jails and the problems, both by name (see Folder)."""
+    files = Folder(folder, allowed)
+    files.refresh()
+    return files.jails, files.problems
 
 
 def shared_addresses(jails: Iterable[JailConfig]) -> dict[Prefix, tuple[str, ...]]:

@@ -24,3 +24,4 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def ground() -> Iterator[Ground]:
     with Ground() as ground:
         yield ground
+        print(ground.logs())  # pytest shows it with a failure

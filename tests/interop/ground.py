@@ -411,8 +411,6 @@ class Ground:
         )
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
-        if value is not None:
-            value.add_note(self.logs())
         for node in self.nodes:
             node.close()
         shutil.rmtree(self.folder)

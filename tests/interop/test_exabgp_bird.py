@@ -205,6 +205,23 @@ def test_bridge_and_agent_gone_together(host: Host, spine: Router) -> None:
     assert spine.seen() == before
 
 
+def test_bridge_killed_while_exabgp_writes_to_it(host: Host, spine: Router, agent: Agent) -> None:
+    agent.want(V4)
+    spine.fib.wait(V4)
+    before = spine.seen()
+    spine.configure(
+        static4="".join(
+            f"route 10.{n >> 8}.{n & 255}.0/24 blackhole {{ bgp_large_community.add((65000,{n},1)); }};"
+            for n in range(5000)
+        )
+    )
+    agent.await_(lambda speaker: len(speaker.received()["spine"]) > 100, "first routes")
+    os.kill(host.bridge_pid, signal.SIGKILL)
+    agent.await_(lambda speaker: len(speaker.received()["spine"]) == 5000 and speaker.connected, "all routes")
+    assert agent.states(V4) == {"spine": "announced"}
+    assert spine.seen() == before
+
+
 def test_peer_without_rfc8950_keeps_its_session(ground: Ground) -> None:
     new, old = ground.router("new"), ground.router("old", extended="off")
     host = ground.host([new, old])
@@ -465,6 +482,29 @@ def test_what_exabgp_refuses_is_told_and_harms_nothing(host: Host, spine: Router
     fake.accept()
     assert fake.hear("book")["prefixes"] == [V4]
     assert spine.fib.has(V4)
+
+
+def test_orders_that_leave_in_one_turn_end_as_ordered(host: Host, spine: Router) -> None:
+    """With other attributes in the withdrawal, ExaBGP sends it last, and the route is lost: see bridge.py."""
+    fake = FakeAgent(host)
+    fake.accept()
+    while fake.hear("session")["state"] != "up":
+        pass
+    order = {"peer": spine.address, "attributes": f"next-hop {spine.host_address}"}
+    fake.say(id=1, do="announce", prefixes=[V4], **order)
+    spine.fib.wait(V4)
+    fake.say(id=2, do="announce", prefixes=[OTHER4], **order)
+    fake.say(id=3, do="withdraw", prefixes=[V4], **order)
+    fake.say(id=4, do="announce", prefixes=[V4], **order)
+    fake.say(id=5, do="withdraw", prefixes=[OTHER4], **order)
+    fake.say(id=6, do="announce", prefixes=[V6], **order)
+    fake.say(id=7, do="withdraw", prefixes=[V6], **order)
+    assert [fake.hear("done")["done"] for _ in range(7)] == [1, 2, 3, 4, 5, 6, 7]
+    fake.say(id=8, do="announce", prefixes=[OTHER6], **order)
+    spine.fib.wait(OTHER6)
+    assert spine.fib.has(V4)
+    assert not spine.fib.has(OTHER4)
+    assert not spine.fib.has(V6)
 
 
 def test_an_agent_that_floods_is_cut_off_and_learns_the_truth_anew(host: Host, spine: Router) -> None:

@@ -358,6 +358,23 @@ def test_received_routes_are_remembered_from_exabgp() -> None:
     assert PEER not in model.bridge.received
 
 
+def test_a_session_is_known_to_be_up_though_news_of_it_came_first() -> None:
+    """Seen: the peer's end-of-RIB between the start of a new bridge and the answer to `show neighbor json`."""
+    model = Model(up=True)
+    heard = event("update", direction="receive", message={"eor": {"afi": "ipv6", "safi": "unicast"}})
+    model.bridge.exabgp_says(heard)
+    model.answer_all()
+    assert model.bridge.sessions[PEER].state == "up"
+    assert model.bridge.sessions[PEER].heard == ["ipv6/unicast"]
+
+
+def test_a_session_that_went_down_meanwhile_stays_down() -> None:
+    model = Model(up=True)
+    model.bridge.exabgp_says(DOWN)
+    model.answer_all()
+    assert model.bridge.sessions[PEER].state == "down"
+
+
 def test_received_routes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_RECEIVED", 3)
     model = ready()
