@@ -29,7 +29,7 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
-        message = record.getMessage().replace("\n", "\\n")
+        message = "".join(c if c.isprintable() else repr(c)[1:-1] for c in record.getMessage())
         parts = [_utc(record.created), record.levelname, message]
         parts += [f"{key}={_quoted(value)}" for key, value in fields(record).items()]
         if record.exc_info:

@@ -21,6 +21,8 @@ from mobility.plan import Memory
 log = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 1
+BUSY_TIMEOUT = 0.05
+"""Seconds to wait for somebody else's lock on the file: the agent's loop stands still meanwhile."""
 _SCHEMA = """
 CREATE TABLE jail (
     name TEXT PRIMARY KEY, boot TEXT NOT NULL, phase TEXT, phase_at REAL NOT NULL, jid INTEGER,
@@ -66,7 +68,7 @@ class Store:
         self.last_error = ""
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, isolation_level=None)
+            self._db = sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT)
             path.chmod(0o600)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=OFF")

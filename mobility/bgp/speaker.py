@@ -26,7 +26,7 @@ from mobility.bgp.bridge import PROTOCOL, ROUTES_IN_FLIGHT, Lines
 from mobility.bgp.grammar import attributes_text, is_ipv6, lines, prefix_text
 from mobility.bgp.rib import ANNOUNCE, Batch, PeerRib
 from mobility.config import Bgp, Peer, allows
-from mobility.control import listen, peer_uid
+from mobility.control import ControlError, listen, peer_uid
 from mobility.model import Attributes, Prefix, martian
 
 log = logging.getLogger(__name__)
@@ -252,7 +252,10 @@ class Speaker:
         folder = self._path.parent
         folder.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
-        self._listener = listen(self._path, SOCKET_MODE)
+        try:
+            self._listener = listen(self._path, SOCKET_MODE)
+        except ControlError as error:
+            raise SpeakerError(str(error)) from error
         if os.geteuid() == 0:
             for path, mode in ((self._path, SOCKET_MODE), (folder, FOLDER_MODE)):
                 os.chown(path, 0, entry.pw_gid)

@@ -1,18 +1,16 @@
 """`python -m tests.lab.clean`: end what labs left behind whose kernel did not end in order (kill -9).
 
 A lab kernel ends by itself when its owner is gone; this is for when it could not. Labs whose kernel runs are left alone,
-and so is every process that is not provably of a lab: it is in a UTS namespace that bears a lab's name, or in a network
-namespace that a dead lab recorded, no living lab has, and whose loopback interface is called lo0.
+and so is every process that is not provably of a lab: everything of a lab is in a UTS namespace that bears its name.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
-import socket
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from tests.lab.kernel import processes, syscalls
@@ -35,78 +33,52 @@ def alive(directory: Path) -> bool:
         return False
 
 
-def recorded(directory: Path) -> set[int]:
-    """The inode numbers of the namespaces that a lab made."""
-    try:
-        return {int(line) for line in (directory / "namespaces").read_text().split()}
-    except FileNotFoundError:
-        return set()
-
-
 def members(directory: Path) -> list[int]:
-    """The processes that are provably in a lab's namespaces. A recorded inode number alone proves nothing: Linux gives
-    it to somebody else's namespace as soon as the lab's is gone.
-    """
-    numbers = recorded(directory)
+    """The processes that are in a lab's UTS namespaces: each bears the lab's name as its domain name."""
     found = []
     for pid in processes.pids():
         try:
-            name = _domain_name(pid)
-            in_net = processes.inode(pid, "net") in numbers and not name.startswith(TAG) and _has_lo0(pid)
+            if _domain_name(pid) == directory.name:
+                found.append(pid)
         except OSError:
             continue  # it ended while it was looked at
-        if name == directory.name or in_net:
-            found.append(pid)
     return found
 
 
-def left_behind(labs: list[Path]) -> set[tuple[str, int]]:
-    """The namespaces of dead labs that processes are still in: ("uts" or "net", inode number)."""
-    living = {directory.name for directory in labs if alive(directory)}
-    theirs = set().union(*(recorded(directory) for directory in labs if directory.name in living))
-    dead = set().union(*(recorded(directory) for directory in labs if directory.name not in living)) - theirs
-    found: set[tuple[str, int]] = set()
-    for pid, kind, number in _others():
+def left_behind() -> set[int]:
+    """The UTS namespaces (inode numbers) that bear the name of a lab which does not live, and that processes are in."""
+    found: set[int] = set()
+    seen = {processes.inode("self", "uts"), None}
+    for pid in processes.pids():
+        number = processes.inode(pid, "uts")
+        if number in seen:
+            continue
+        seen.add(number)
         try:
-            if kind == "uts":
-                name = _domain_name(pid)
-                if name.startswith(TAG) and name not in living:
-                    found.add((kind, number))
-            elif number in dead and _has_lo0(pid):
-                found.add((kind, number))
+            name = _domain_name(pid)
         except OSError:
             continue  # it ended while it was looked at
+        # judged now, not once for all: a lab may have begun since
+        if number is not None and name.startswith(TAG) and not alive(Path(PREFIX).parent / name):
+            found.add(number)
     return found
 
 
 def clean() -> list[str]:
     """Kill what dead labs left, remove their directories; answer what was done, in sentences."""
-    labs = sorted(Path(PREFIX).parent.glob(f"{TAG}*"))
     said = []
-    spaces = left_behind(labs)
-    count = processes.kill_in(
-        {number for kind, number in spaces if kind == "uts"}, {number for kind, number in spaces if kind == "net"}
-    )
+    spaces = left_behind()
+    count = processes.kill_in(spaces)
     if count:
         said.append(f"killed {count} processes in {len(spaces)} namespaces that labs left behind")
-    for directory in labs:
+    for directory in sorted(Path(PREFIX).parent.glob(f"{TAG}*")):
         if alive(directory):
             said.append(f"{directory}: its kernel runs: left alone")
-        else:
+            continue
+        with contextlib.suppress(FileNotFoundError):  # its own runner removes it at this moment
             shutil.rmtree(directory)
-            said.append(f"{directory}: removed")
+        said.append(f"{directory}: removed")
     return said
-
-
-def _others() -> Iterator[tuple[int, str, int]]:
-    """One process for each UTS and network namespace that is not this process's own."""
-    seen = {(kind, processes.inode("self", kind)) for kind in ("uts", "net")}
-    for pid in processes.pids():
-        for kind in ("uts", "net"):
-            number = processes.inode(pid, kind)
-            if number is not None and (kind, number) not in seen:
-                seen.add((kind, number))
-                yield pid, kind, number
 
 
 def _domain_name(pid: int) -> str:
@@ -114,15 +86,6 @@ def _domain_name(pid: int) -> str:
     try:
         with syscalls.inside(space, syscalls.CLONE_NEWUTS):
             return DOMAIN_NAME.read_text().strip()
-    finally:
-        os.close(space)
-
-
-def _has_lo0(pid: int) -> bool:
-    space = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        with syscalls.inside(space):
-            return "lo0" in {name for _number, name in socket.if_nameindex()}
     finally:
         os.close(space)
 

@@ -495,6 +495,14 @@ def test_a_user_that_does_not_exist_is_named(path: Path) -> None:
         run(speaker.start())
 
 
+def test_what_is_in_the_sockets_way_is_named(path: Path) -> None:
+    path.parent.mkdir(parents=True)
+    path.write_text("")
+    with pytest.raises(SpeakerError, match="is in the way and is no socket"):
+        run(make(path).start())
+    assert path.exists()
+
+
 def test_without_a_bridge_a_route_says_so(path: Path) -> None:
     speaker = make(path)
 

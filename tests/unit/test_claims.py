@@ -1,0 +1,42 @@
+"""Which jail holds which address."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mobility.worker import Claims
+
+
+def test_all_or_nothing() -> None:
+    claims = Claims()
+    assert claims.take("web1", ["a", "b"]) == ""
+    assert "held by jail web1" in claims.take("web2", ["c", "b"])
+    assert claims.take("web3", ["c"]) == ""
+    claims.release("web1", keep=["a"])
+    assert claims.take("web2", ["b"]) == ""
+    assert claims.of_another("web1", "b")
+    assert not claims.of_another("web1", "a")
+    assert not claims.of_another("web1", "nobody's")
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("xyz"), st.lists(st.sampled_from("abcd"), max_size=3), st.booleans()), max_size=30
+    )
+)
+def test_no_address_has_two_holders(steps: list[tuple[str, list[str], bool]]) -> None:
+    claims = Claims()
+    held: dict[str, set[str]] = {}
+    for jail, addresses, taking in steps:
+        others = set().union(*(held[other] for other in held if other != jail))
+        if taking:
+            refused = claims.take(jail, addresses)
+            assert bool(refused) == bool(others & set(addresses))
+            if not refused:
+                held.setdefault(jail, set()).update(addresses)
+        else:
+            claims.release(jail, addresses)
+            held[jail] = held.get(jail, set()) & set(addresses)
+        for address in "abcd":
+            assert claims.of_another("nobody", address) == any(address in theirs for theirs in held.values())
