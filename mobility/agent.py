@@ -32,8 +32,8 @@ from mobility.worker import Claims, Grant, Shared, Worker
 
 log = logging.getLogger(__name__)
 
-JAILS_PER_TURN = 250
-"""Jails that are woken in one turn of the loop: enough for ExaBGP's best grouping, little enough to keep hooks quick."""
+JAILS_PER_TURN = 50
+"""Jails that are woken in one turn of the loop: few enough to keep hooks and ExaBGP served."""
 PRUNE_EVERY = 3600.0
 """Seconds between two prunings of the history."""
 BOOT_ATTEMPT_EVERY = 1.0
@@ -136,11 +136,11 @@ class Agent:
 
     def _event(self, event: Event) -> None:
         log.info("hook", extra={"jail": event.jail, "phase": str(event.phase), "event": event.id})
-        self.store.note(event.jail, event.phase, "")
         before = self._files.problems.get(event.jail)
         if self._files.refresh_one(event.jail):  # a grant written a moment before the start counts
             self._granted_anew(event.jail, before)
         self._worker(event.jail).event(event)
+        self.store.note(event.jail, event.phase, "")
 
     def _worker(self, name: str) -> Worker:
         worker = self.workers.get(name)

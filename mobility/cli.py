@@ -125,7 +125,10 @@ def _exabgp(_: argparse.Namespace, loaded: config.Config) -> int:
 def _bridge(_: argparse.Namespace, loaded: config.Config) -> int:
     from mobility.bgp import run
 
-    run.become_bridge(loaded)
+    try:
+        run.become_bridge(loaded)
+    except run.ExabgpError as error:
+        print(f"mobility bridge: {error}", file=sys.stderr)
     return EX_FAILED
 
 

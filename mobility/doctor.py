@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import pwd
 import re
+import shlex
 import shutil
+import socket
 import stat
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -25,6 +27,8 @@ from mobility.network.host import Host, Trouble
 COMMANDS = ("ifconfig", "route", "netstat", "jls", "jexec", "sysctl")
 _FORWARDING = {"net.inet.ip.forwarding": "gateway_enable", "net.inet6.ip6.forwarding": "ipv6_gateway_enable"}
 _EXABGP_FLOOR = (5, 0, 15)
+NAME_WITHIN = 2.0
+"""Seconds in which the host's own name should be resolved."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +163,7 @@ async def examine(config: Config) -> list[Verdict]:
     verdicts = [command_verdict(name, config.paths.commands) for name in COMMANDS]
     if all(verdict.ok for verdict in verdicts):
         verdicts += await _kernel(config)
+    verdicts.append(await _host_name())
     verdicts.append(user_verdict(config.bgp.user))
     verdicts += await _exabgp(config)
     verdicts.append(folder_verdict("spool", config.hooks.spool, private=True))
@@ -220,6 +225,18 @@ async def _kernel(config: Config) -> list[Verdict]:
             )
         )
     return verdicts
+
+
+async def _host_name() -> Verdict:
+    # ExaBGP calls getfqdn() when it starts (exabgp/util/dns.py), and waits for a DNS that does not answer
+    name = socket.gethostname()
+    try:
+        async with asyncio.timeout(NAME_WITHIN):
+            await asyncio.to_thread(socket.getfqdn)
+    except TimeoutError:
+        why = f"{name} is not resolved within {NAME_WITHIN:g} s: ExaBGP waits for that at every start"
+        return Verdict("host name", False, why, f"echo '127.0.0.1 {shlex.quote(name)}' >> /etc/hosts")
+    return Verdict("host name", True, name)
 
 
 async def _exabgp(config: Config) -> list[Verdict]:

@@ -69,6 +69,8 @@ class Memory:
     """What it was last wired with: it keeps that when its file is broken while it runs."""
     wired: int | None = None
     """The jid that was wired so, inside and out."""
+    announced_at: float = 0.0
+    """Since when it has been announced, 0 while it is not: a restart of the agent is no news of the jail's."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ _SCHEMA = """
 CREATE TABLE jail (
     name TEXT PRIMARY KEY, boot TEXT NOT NULL, phase TEXT, phase_at REAL NOT NULL, jid INTEGER,
     seen_at REAL NOT NULL, started INTEGER, rejects TEXT NOT NULL, rejects_at REAL NOT NULL, granted TEXT NOT NULL,
-    wired INTEGER
+    wired INTEGER, announced_at REAL NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE drain (name TEXT PRIMARY KEY, since REAL NOT NULL) WITHOUT ROWID;
 CREATE TABLE history (
@@ -102,7 +102,7 @@ class Store:
     def memories(self) -> dict[str, Memory]:
         """Return what is remembered of each jail from this boot."""
         rows = self._db.execute(
-            "SELECT name, phase, phase_at, jid, seen_at, started, rejects, rejects_at, granted, wired"
+            "SELECT name, phase, phase_at, jid, seen_at, started, rejects, rejects_at, granted, wired, announced_at"
             " FROM jail WHERE boot = ?",
             (self._boot,),
         )
@@ -117,8 +117,9 @@ class Store:
                 rejects_at,
                 tuple(granted.split()),
                 wired,
+                announced_at,
             )
-            for name, phase, phase_at, jid, seen_at, started, rejects, rejects_at, granted, wired in rows
+            for name, phase, phase_at, jid, seen_at, started, rejects, rejects_at, granted, wired, announced_at in rows
         }
 
     def remember(self, jail: str, memory: Memory) -> None:
@@ -128,7 +129,7 @@ class Store:
                 self._db.execute("DELETE FROM jail WHERE name = ?", (jail,))
             else:
                 self._db.execute(
-                    "REPLACE INTO jail VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    "REPLACE INTO jail VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     (
                         jail,
                         self._boot,
@@ -141,6 +142,7 @@ class Store:
                         memory.rejects_at,
                         " ".join(memory.granted),
                         memory.wired,
+                        memory.announced_at,
                     ),
                 )
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
@@ -36,6 +36,8 @@ _WAIT = wait_random_exponential(multiplier=0.05, max=2)
 _OPEN = (Stand.WIRED, Stand.ANNOUNCED)
 FRESH = 1.0
 """Seconds for which a poststart is news: an older one waited in the spool for an agent, and is looked at first."""
+LOOK_WITHIN = 0.05
+"""Seconds for which that look may wait until ExaBGP has acknowledged."""
 _TICK = 0.01
 """Seconds past a deadline, so that it has passed on every clock when it is looked at."""
 
@@ -102,12 +104,13 @@ class Worker:
     """The state of one jail, and the task that changes it while there is something to change."""
 
     __slots__ = (
+        "_background",
         "_config",
         "_dirty",
         "_eventful",
         "_events",
         "_looked",
-        "_measuring",
+        "_measured",
         "_missed",
         "_shared",
         "_task",
@@ -128,7 +131,7 @@ class Worker:
         self.memory = memory
         self.target = Target(Stand.ABSENT, "not looked at yet")
         self.problem = ""
-        self.since = time.time()
+        self.since = time.time() - (time.monotonic() - memory.announced_at if memory.announced_at else 0.0)
         self.jail: Jail | None = None
         self.announced: dict[Prefix, Attributes] = {}
         self.stands: Stand | None = None
@@ -136,13 +139,14 @@ class Worker:
         self._shared = shared
         self._view: HostView | None = None
         self._looked = False
+        self._measured = ""
         self._missed = False
         self._eventful = False
         self._config: JailConfig | None = None
         self._events: list[Event] = []
         self._dirty = False
         self._timer: asyncio.TimerHandle | None = None
-        self._measuring: set[asyncio.Task[None]] = set()
+        self._background: set[asyncio.Task[None]] = set()
         self._task: asyncio.Task[None] | None = None
         """Only while there is something to do: thousands of jails at rest cost no tasks."""
 
@@ -153,29 +157,43 @@ class Worker:
         at = time.monotonic() - max(0.0, time.time() - event.time)
         if self.memory.phase is None or at >= self.memory.phase_at:
             self.memory = replace(self.memory, phase=event.phase, phase_at=at)
-            if event.phase is Phase.POSTSTART and self._task is None and time.monotonic() - at < FRESH:
-                self._announce_ahead()
         self._events.append(event)
         # what was looked at before this event says nothing about it
         self._looked, self._eventful = False, True
+        fresh = event.phase is Phase.POSTSTART and self._task is None and time.monotonic() - at < FRESH
+        if fresh and self._announced_ahead():
+            self._in_background(self._look_after_announcing(event))
+        else:
+            self.wake()
+
+    async def _look_after_announcing(self, event: Event) -> None:
+        self._measured = event.id
+        await self._measure(event, LOOK_WITHIN)
         self.wake()
 
-    def _announce_ahead(self) -> None:
-        """Announce a jail that this agent has just wired before looking once more; the look follows at once.
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
 
-        The look would take longer than all the rest. Should the jail be gone, it withdraws: so this is done only while
-        nothing but the wait for this very event kept the jail from being announced.
+    def _announced_ahead(self) -> bool:
+        """Announce a jail that this agent has just wired before looking once more; tell whether that was done.
+
+        The look takes longer than all the rest, so it follows. Should the jail be gone by then, it withdraws: so this is
+        done only where nothing but the wait for this very event kept the jail from being announced.
         """
         if self.stands is not Stand.WIRED or self.jail is None or self._config is None or self.problem:
-            return
+            return False
         shared = self._shared
         shutting, drained = shared.drained(self.name)
         target = planning.decide(
             self._config, self.jail, self.memory, time.monotonic(), shared.patience, drained=drained
         )
-        if target.stand is Stand.ANNOUNCED and not shutting:
-            self.target = target
-            self._announce(self._config.addresses, Attributes())
+        if target.stand is not Stand.ANNOUNCED or shutting:
+            return False
+        self.target = target
+        self._announce(self._config.addresses, Attributes())
+        return True
 
     def look(self, view: HostView) -> None:
         """Take what a whole look at the host showed; wake up if it shows anything new of this jail."""
@@ -213,7 +231,7 @@ class Worker:
         """Stop between two steps. Nothing is undone: what is wired stays wired, routes stand."""
         if self._timer is not None:
             self._timer.cancel()
-        tasks = [task for task in (self._task, *self._measuring) if task is not None]
+        tasks = [task for task in (self._task, *self._background) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -252,14 +270,12 @@ class Worker:
             # jail(8) takes the jail down now and runs no other hook: treat it as one that is stopping
             self.memory = replace(self.memory, phase=Phase.PRESTOP, phase_at=time.monotonic())
             self.wake()
-        if event.phase is Phase.POSTSTART and self.announced:
-            task = asyncio.create_task(self._measure(event.time, tuple(self.announced)))
-            self._measuring.add(task)
-            task.add_done_callback(self._measuring.discard)
+        if event.phase is Phase.POSTSTART and self.announced and event.id != self._measured:
+            self._in_background(self._measure(event, self._shared.settle_for))
 
-    async def _measure(self, since: float, prefixes: tuple[Prefix, ...]) -> None:
-        if await self._shared.speaker.settled(prefixes, self._shared.settle_for):
-            self._shared.metrics.announced_after(max(0.0, time.time() - since))
+    async def _measure(self, event: Event, within: float) -> None:
+        if await self._shared.speaker.settled(tuple(self.announced), within):
+            self._shared.metrics.announced_after(max(0.0, time.time() - event.time))
 
     async def _try(self) -> str:
         """Bring the jail to where it should stand; return "" or why that could not be done."""
@@ -341,8 +357,9 @@ class Worker:
     async def _withdraw(self, view: HostView, config: JailConfig | None, wanted: Iterable[Prefix]) -> None:
         """Withdraw what should not be announced; where packets still come in, wait until the fabric was told."""
         speaker, stays = self._shared.speaker, set(wanted)
-        routed = map(host_prefix, planning.wired_addresses(view, self.name))
-        known = {*self.announced, *routed, *(config.addresses if config else ())} - stays
+        granted = _texts(config)
+        routed = (text for text in planning.wired_addresses(view, self.name) if text not in granted)
+        known = {*self.announced, *map(host_prefix, routed), *(config.addresses if config else ())} - stays
         leaving = {prefix for prefix in known if not self._shared.claims.of_another(self.name, address(prefix))}
         for prefix in leaving:
             speaker.unwant(prefix)
@@ -352,6 +369,8 @@ class Worker:
         if gone:
             self._shared.metrics.withdrawn(len(gone))
             self._turned("withdrawn", self.target.reason)
+        if self.target.stand is not Stand.ANNOUNCED:
+            self.memory = replace(self.memory, announced_at=0.0)
         if (
             not leaving
             or not (gone or self.stands is None)
@@ -392,9 +411,9 @@ class Worker:
         if stand in _OPEN and self.jail is not None and config is not None:
             left = tuple(text for text in self.memory.rejects if text not in _texts(config))
             self.memory = replace(self.memory, rejects=left, granted=_texts(config), wired=self.jail.jid)
-        expected = planning.expect(self.target, self.name, shared.host_name, config, view)
-        known = {*_texts(config), *self.memory.rejects}
-        self._view = planning.concerning(expected, self.name, known)
+        if commands:
+            expected = planning.expect(self.target, self.name, shared.host_name, config, view)
+            self._view = planning.concerning(expected, self.name, {*_texts(config), *self.memory.rejects})
         self.stands, self._config = stand, config
         if commands:
             shared.store.note(self.name, stand, self.target.reason)
@@ -413,9 +432,10 @@ class Worker:
             self.announced[prefix] = attributes
         if self.target.stand is Stand.ANNOUNCED and self.jail is not None:
             self.memory = replace(self.memory, started=self.jail.jid)
-        if fresh:
+        if fresh and not self.memory.announced_at:
             self._shared.metrics.announced(fresh)
             self._turned("announced", "")
+            self.memory = replace(self.memory, announced_at=time.monotonic())
 
     def _turned(self, what: str, why: str) -> None:
         self.since = time.time()

@@ -31,9 +31,9 @@ from mobility.model import Attributes, Prefix, martian
 
 log = logging.getLogger(__name__)
 
-OUTSTANDING_ROUTES = 4 * ROUTES_IN_FLIGHT
+OUTSTANDING_ROUTES = 16 * ROUTES_IN_FLIGHT
 """Routes sent to the bridge and not answered yet: it always has the next command at hand, and a withdrawal that comes
-up waits behind a few commands, not behind ten thousand."""
+up waits behind a few commands (some 40 ms), not behind ten thousand."""
 ACCEPT_AGAIN = 1.0
 """Seconds before accepting again after the kernel could not."""
 RETRY_REFUSED = 5.0

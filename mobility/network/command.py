@@ -125,6 +125,7 @@ def _collect(process: subprocess.Popen[bytes], argv: Sequence[str], deadline: fl
                     continue
                 taken += len(data)
                 if taken > limit:
+                    chunks.clear()  # the error may live long, in a task or a retry, and this frame with it
                     raise CommandError(argv, f"said more than {limit} bytes; killed")
                 chunks[key.fd].append(data)
     return b"".join(chunks[order[0]]), b"".join(chunks[order[1]])

@@ -74,12 +74,15 @@ def test_agent_restart_is_silent(ready: Lab) -> None:
     announced(ready, a)
     ready.spine.fib.changes.clear()
     before = ready.spine.updates(a.session.name)
+    since = status(a, "web1")["since"]
     for number in (signal.SIGTERM, signal.SIGKILL):
         a.stop_agent(number)
         assert all(ready.client.ping(address) for address in ADDRESSES)
         a.start_agent()
         await_rest(ready, a, WEB1)
-        assert status(a, "web1")["announced"]
+        described = status(a, "web1")
+        assert described["announced"]
+        assert abs(described["since"] - since) < 1.0, "a restart of the agent is no news of the jail's"
     assert ready.spine.updates(a.session.name) == before
     assert not ready.spine.fib.changes
 
