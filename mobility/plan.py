@@ -421,6 +421,12 @@ def concerning(view: HostView, jail: str, addresses: Iterable[str]) -> HostView:
     return HostView(NetView(interfaces, routes), view.ours & {outer}, jails)
 
 
+def passing_over(view: HostView, interfaces: Iterable[str]) -> HostView:
+    """Return the view with these interface names taken, so that `free_unit` passes over them."""
+    taken = dict.fromkeys(interfaces, ())
+    return replace(view, net=NetView({**view.net.interfaces, **taken}, view.net.routes)) if taken else view
+
+
 def free_unit(jail: str, view: HostView) -> int:
     """Return the epair unit to make the jail's pair with, passing over units seen in use.
 
@@ -437,26 +443,28 @@ def free_unit(jail: str, view: HostView) -> int:
     raise Refused(f"jail {jail}: {UNIT_TRIES} epair units in a row are taken: look at ifconfig -l")
 
 
-def expect(target: Target, jail: str, host: str, config: JailConfig | None, view: HostView) -> HostView:
-    """Return what a look should show of this jail once its plan has been carried out.
+def expect(
+    target: Target,
+    jail: str,
+    host: str,
+    config: JailConfig | None,
+    view: HostView,
+    unreject: Iterable[str] = (),
+) -> HostView:
+    """Return what a look should show of this jail once its plan (see `plan`) has been carried out.
 
     It saves a second look between two hooks of one start; the next look corrects it if it was wrong.
     """
     name, inner = naming.outer_name(jail), naming.inner_name(jail)
     interfaces = dict(view.net.interfaces)
-    routes: dict[str, tuple[Route, ...]] = dict(view.net.routes)
     ours = view.ours
     granted = config.addresses if config else ()
-    for prefix in granted:
-        text = address(prefix)
-        found = [route for route in routes.pop(text, ()) if route.interface != name]
-        if target.stand in (Stand.WIRED, Stand.ANNOUNCED):
+    routes = dict(_expected_routes(target.stand, name, view, frozenset(unreject)))
+    if target.stand in (Stand.WIRED, Stand.ANNOUNCED):
+        for prefix in granted:
             gateway = "link#0" if prefix.version == 6 else f"{naming.INNER_LINK_LOCAL}%{name}"
-            found = [Route(prefix.version, text, gateway, "UHS" if prefix.version == 6 else "UGHS", name)]
-        elif target.stand is Stand.CLOSING:
-            found = [Route(prefix.version, text, LOOPBACK[prefix.version], "UHRS", "lo0")]
-        if found:
-            routes[text] = tuple(found)
+            flags = "UHS" if prefix.version == 6 else "UGHS"
+            routes[address(prefix)] = (Route(prefix.version, address(prefix), gateway, flags, name),)
     outer = owned(view, jail)
     if target.stand is Stand.ABSENT:
         interfaces.pop(name, None)
@@ -476,6 +484,23 @@ def expect(target: Target, jail: str, host: str, config: JailConfig | None, view
                     replace(i, inet=(*i.inet, naming.DUMMY_IPV4)) for i in interfaces.get("lo0", ())
                 )
     return HostView(NetView(interfaces, routes), ours, view.jails)
+
+
+def _expected_routes(
+    stand: Stand, outer: str, view: HostView, unreject: frozenset[str]
+) -> Iterator[tuple[str, tuple[Route, ...]]]:
+    through = {route.destination: route for route in _through(view, outer)}
+    for text, found in view.net.routes.items():
+        left = tuple(
+            route
+            for route in found
+            if route.interface != outer and not (text in unreject and rejected(route) and stand is not Stand.CLOSING)
+        )
+        if not left and text in through and stand in (Stand.ABSENT, Stand.CLOSING):
+            version = through[text].version
+            left = (Route(version, text, LOOPBACK[version], "UHRS", "lo0"),)
+        if left:
+            yield text, left
 
 
 def _finished(name: str, ether: str, link_local: str, jail: str, pair: str) -> Interface:

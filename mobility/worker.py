@@ -115,6 +115,7 @@ class Worker:
         "_shared",
         "_task",
         "_timer",
+        "_units_tried",
         "_view",
         "announced",
         "jail",
@@ -147,6 +148,7 @@ class Worker:
         self._dirty = False
         self._timer: asyncio.TimerHandle | None = None
         self._background: set[asyncio.Task[None]] = set()
+        self._units_tried: set[str] = set()
         self._task: asyncio.Task[None] | None = None
         """Only while there is something to do: thousands of jails at rest cost no tasks."""
 
@@ -397,6 +399,7 @@ class Worker:
         if stand is Stand.ABSENT and not self.memory.rejects:
             # rejects that nobody remembers, for addresses of this jail: ours from before the database was lost
             over = _texts(config)
+        view = planning.passing_over(view, self._units_tried)
         commands = planning.plan(self.target, self.name, shared.host_name, config, view, inside, over)
         rejecting = tuple(command.argv[-3] for command in commands if command.argv[-1] == "-reject")
         if rejecting:
@@ -405,14 +408,21 @@ class Worker:
             self.memory = replace(self.memory, rejects=rejects, rejects_at=time.monotonic())
             shared.store.remember(self.name, self.memory)
         for command in commands:
-            await shared.host.apply(command)
+            try:
+                await shared.host.apply(command)
+            except Trouble:
+                if command.argv[2:3] == ("create",):
+                    # perhaps somebody's pair of that unit, both ends renamed: no look can show it
+                    self._units_tried.add(f"{command.argv[1]}a")
+                raise
+        self._units_tried.clear()
         if over and not rejecting:
             self.memory = replace(self.memory, rejects=())
         if stand in _OPEN and self.jail is not None and config is not None:
             left = tuple(text for text in self.memory.rejects if text not in _texts(config))
             self.memory = replace(self.memory, rejects=left, granted=_texts(config), wired=self.jail.jid)
         if commands:
-            expected = planning.expect(self.target, self.name, shared.host_name, config, view)
+            expected = planning.expect(self.target, self.name, shared.host_name, config, view, over)
             self._view = planning.concerning(expected, self.name, {*_texts(config), *self.memory.rejects})
         self.stands, self._config = stand, config
         if commands:

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from mobility.network import naming
 from tests.lab.invariants import await_rest, faults, status
 from tests.lab.topology import Host, Lab
 
@@ -296,3 +297,16 @@ def test_events_wait_for_the_agent(ready: Lab) -> None:
     a.start_agent()
     assert starting.wait(20) == 0
     await_rest(ready, a, WEB1)
+
+
+def test_a_unit_that_others_use_under_other_names_is_passed_over(ready: Lab) -> None:
+    a, _ = ready.hosts
+    pair = f"epair{naming.first_unit('web1')}"
+    a.run(["ifconfig", pair, "create"])
+    a.run(["ifconfig", f"{pair}a", "name", "theirs0"])
+    a.run(["ifconfig", f"{pair}b", "name", "theirs1"])
+    announced(ready, a)
+    assert all(ready.client.ping(address) for address in ADDRESSES)
+    a.stop_jail("web1")
+    await_rest(ready, a, {})
+    assert {"theirs0", "theirs1"} <= set(a.run(["ifconfig", "-l"]).stdout.split())
