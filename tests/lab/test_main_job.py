@@ -310,3 +310,15 @@ def test_a_unit_that_others_use_under_other_names_is_passed_over(ready: Lab) -> 
     a.stop_jail("web1")
     await_rest(ready, a, {})
     assert {"theirs0", "theirs1"} <= set(a.run(["ifconfig", "-l"]).stdout.split())
+
+
+def test_a_jail_without_ifconfig_is_refused_with_advice(ready: Lab) -> None:
+    a, _ = ready.hosts
+    root = a.folder / "empty-root"
+    root.mkdir()
+    a.define_jail("web1", PREFIXES, more=f'path = "{root}";')
+    result = a.start_jail("web1", check=False)
+    assert result.returncode == 1
+    assert "web1 has no ifconfig of its own" in result.stderr
+    assert "FreeBSD 14" in result.stderr
+    await_rest(ready, a, {})
