@@ -190,7 +190,7 @@ def _status(options: argparse.Namespace, loaded: config.Config) -> int:
     host = answer["host"]
     print(f"host {host['name']}: agent pid {host['pid']}, {_sessions(host)}")
     for name in host["drained"]:
-        print(f"drained: {'the whole host' if name == '*' else name}")
+        print(f"drained: {_drained(name)}")
     for problem in host["problems"]:
         print(f"problem: {problem}")
     yes = {True: "yes", False: "no"}
@@ -257,14 +257,18 @@ def _drain(options: argparse.Namespace, loaded: config.Config) -> int:
     return EX_OK if answer["acknowledged"] else EX_FAILED
 
 
+def _drained(name: str) -> str:
+    return "the whole host" if name == "*" else name
+
+
 def _undrain(options: argparse.Namespace, loaded: config.Config) -> int:
     answer = control.request(loaded.control_socket, "undrain", names=options.names)
     if options.json:
         _print_json(answer)
     else:
-        still = ", ".join(answer["still_drained"])
+        still = ", ".join(map(_drained, answer["still_drained"]))
         print(
-            f"announced again: {', '.join(answer['undrained']) or 'nothing was drained'}"
+            f"announced again: {', '.join(map(_drained, answer['undrained'])) or 'nothing was drained'}"
             + (f"; still drained: {still}" if still else "")
         )
     return EX_OK

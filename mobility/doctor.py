@@ -9,7 +9,6 @@ import asyncio
 import pwd
 import re
 import shlex
-import shutil
 import socket
 import stat
 from collections.abc import Iterable
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mobility import control
+from mobility.bgp.run import ExabgpError, program
 from mobility.config import Config
 from mobility.jails import jailsd
 from mobility.network import output
@@ -240,16 +240,13 @@ async def _host_name() -> Verdict:
 
 
 async def _exabgp(config: Config) -> list[Verdict]:
-    program = shutil.which(config.bgp.exabgp)
-    if program is None:
-        return [Verdict("ExaBGP", False, f"{config.bgp.exabgp} is not found", "pkg install py311-exabgp")]
-    host = Host(
-        [Path(program).parent, *config.paths.commands],
-        config.agent.command_timeout,
-        _unmeasured,
-    )
     try:
-        return [exabgp_verdict(await host.command([Path(program).name, "version"]))]
+        path = Path(program(config))
+    except ExabgpError as error:
+        return [Verdict("ExaBGP", False, str(error), "pkg install py311-exabgp")]
+    host = Host([path.parent, *config.paths.commands], config.agent.command_timeout, _unmeasured)
+    try:
+        return [exabgp_verdict(await host.command([path.name, "version"]))]
     except Trouble as error:
         return [Verdict("ExaBGP", False, str(error))]
     finally:

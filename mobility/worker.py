@@ -426,8 +426,9 @@ class Worker:
             self._view = planning.concerning(expected, self.name, {*_texts(config), *self.memory.rejects})
         self.stands, self._config = stand, config
         if commands:
-            shared.store.note(self.name, stand, self.target.reason)
-            log.info("network: %s", stand, extra={"jail": self.name, "reason": self.target.reason})
+            made = Stand.WIRED if stand in _OPEN else stand
+            shared.store.note(self.name, made, self.target.reason)
+            log.info("network: %s", made, extra={"jail": self.name, "reason": self.target.reason})
 
     def _rejects_over(self) -> bool:
         return (

@@ -70,8 +70,11 @@ MAX_STEPS = 255
 """An exit status has eight bits."""
 
 
-def _program(config: Config) -> str:
-    """Return ExaBGP's program: as configured, or beside our own Python, or in PATH."""
+def program(config: Config) -> str:
+    """Return ExaBGP's program: as configured, or beside our own Python, or in PATH.
+
+    Raises ExabgpError where there is none.
+    """
     name = config.bgp.exabgp
     beside = str(Path(sys.executable).parent)
     found = shutil.which(name, path=os.pathsep.join((beside, os.environ.get("PATH", os.defpath))))
@@ -101,7 +104,7 @@ def prepare(config: Config) -> tuple[list[str], dict[str, str]]:
     Raises ExabgpError with what to do where ExaBGP or its bridge could not run.
     """
     entry = account(config.bgp.user)
-    program = _program(config)
+    executable = program(config)
     try:
         text = conf.render(config)
     except conf.ConfError as error:
@@ -129,7 +132,7 @@ def prepare(config: Config) -> tuple[list[str], dict[str, str]]:
     if closed is not None:
         raise ExabgpError(f"user {config.bgp.user!r} (bgp.user) may not enter {closed}: chmod 755 it")
     environment = {"PATH": os.environ.get("PATH", os.defpath), **conf.environment(config)}
-    return [program, "server", str(path)], environment
+    return [executable, "server", str(path)], environment
 
 
 def become_exabgp(config: Config) -> NoReturn:

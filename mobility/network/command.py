@@ -104,15 +104,14 @@ def run(argv: Sequence[str], directories: Sequence[Path], *, timeout: float, lim
     )
 
 
-def _collect(process: subprocess.Popen[bytes], argv: Sequence[str], deadline: float, limit: int) -> tuple[bytes, bytes]:
-    chunks: dict[int, list[bytes]] = {}
+def _collect(process: subprocess.Popen[bytes], argv: Sequence[str], deadline: float, limit: int) -> list[bytearray]:
+    collected: dict[int, bytearray] = {}
     taken = 0
     with selectors.DefaultSelector() as selector:
         for pipe in (process.stdout, process.stderr):
             assert pipe is not None  # noqa: S101  # both were asked for as pipes
-            chunks[pipe.fileno()] = []
+            collected[pipe.fileno()] = bytearray()
             selector.register(pipe, selectors.EVENT_READ)
-        order = list(chunks)
         while selector.get_map():
             left = deadline - time.monotonic()
             ready = selector.select(left) if left > 0 else []
@@ -125,10 +124,10 @@ def _collect(process: subprocess.Popen[bytes], argv: Sequence[str], deadline: fl
                     continue
                 taken += len(data)
                 if taken > limit:
-                    chunks.clear()  # the error may live long, in a task or a retry, and this frame with it
+                    collected.clear()  # the error may live long, in a task or a retry, and this frame with it
                     raise CommandError(argv, f"said more than {limit} bytes; killed")
-                chunks[key.fd].append(data)
-    return b"".join(chunks[order[0]]), b"".join(chunks[order[1]])
+                collected[key.fd] += data
+    return [*collected.values()]
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

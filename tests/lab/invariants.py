@@ -85,6 +85,14 @@ def await_rest(lab: Lab, host: Host, jails: Mapping[str, Collection[str]], secon
         time.sleep(LOOK_AGAIN)
 
 
+def await_announced(host: Host, jail: str, seconds: float = REST_SECONDS) -> dict[str, Any]:
+    """Wait until `mobility status` says that a jail is announced: after a restart its bridge has to come back first."""
+    deadline = time.monotonic() + seconds
+    while not (found := status(host, jail))["announced"]:
+        assert time.monotonic() < deadline, found
+    return found
+
+
 def status(host: Host, jail: str) -> dict[str, Any]:
     """Return what `mobility status --json` says of one jail."""
     answer = json.loads(host.mobility("status", "--json", jail).stdout)

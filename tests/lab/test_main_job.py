@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from mobility.network import naming
-from tests.lab.invariants import await_rest, faults, status
+from tests.lab.invariants import await_announced, await_rest, faults, status
 from tests.lab.topology import Host, Lab
 
 IPV4, IPV6 = "198.51.100.7", "2001:db8:7::7"
@@ -45,7 +45,7 @@ def test_start_move_stop(ready: Lab) -> None:
     announced(ready, a)
     await_rest(ready, a, WEB1)
     assert all(ready.client.ping(address) for address in ADDRESSES)
-    assert status(a, "web1")["announced"]
+    await_announced(a, "web1")
     a.stop_jail("web1")
     announced(ready, b)
     assert all(ready.client.ping(address) for address in ADDRESSES)
@@ -81,8 +81,7 @@ def test_agent_restart_is_silent(ready: Lab) -> None:
         assert all(ready.client.ping(address) for address in ADDRESSES)
         a.start_agent()
         await_rest(ready, a, WEB1)
-        described = status(a, "web1")
-        assert described["announced"]
+        described = await_announced(a, "web1")
         assert abs(described["since"] - since) < 1.0, "a restart of the agent is no news of the jail's"
     assert ready.spine.updates(a.session.name) == before
     assert not ready.spine.fib.changes
