@@ -100,8 +100,8 @@ Signature = tuple[int, ...]
 
 
 def _signature(status: os.stat_result) -> Signature:
-    """Return what changes whenever a file does."""
-    return (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino, status.st_mode, status.st_uid)
+    """Return what changes whenever a file does: its content, owner and mode all touch the ctime (stat(2))."""
+    return (status.st_ctime_ns, status.st_ino)
 
 
 class Folder:
