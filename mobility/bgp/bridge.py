@@ -15,12 +15,13 @@ PATH (the agent listens) carries one JSON object a line, both ways:
       {"done": N}    {"error": N, "text": ...}    {"sick": SECONDS or null}
     from the agent:
       {"id": N, "do": "announce" or "withdraw", "peer": ADDRESS, "attributes": TEXT, "prefixes": [...]}
-      {"complete": ADDRESS}
+      {"complete": ADDRESS}    {"opened": ADDRESS, "open": {...}}
 
 After `hello` the agent gets the whole truth (sessions, book, received routes, `end`), then what changes. A session that
 goes down takes its received routes along. The *book* is what ExaBGP has acknowledged, so it is what ExaBGP will send
 again by itself whenever a session comes up. `complete` says that this peer was told all there is: from then on, as long
-as ExaBGP lives, the bridge sends it the end-of-RIB in each new session, agent or no agent.
+as ExaBGP lives, the bridge sends it the end-of-RIB in each new session, agent or no agent. `opened` gives a new bridge
+what only the agent has seen, the OPEN of a session that is up, so that it outlives whichever of the two dies next.
 
 What ExaBGP 5.0.15 demands (files are ExaBGP's):
 
@@ -498,9 +499,19 @@ class Bridge:
                 self._completed(message["complete"])
             elif "do" in message:
                 self._ordered(message)
+            elif "opened" in message:
+                self._was_opened(message["opened"], message["open"])
             # what a later agent may say in addition is not for us
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             self.cut = f"it says what is no command: {line[:200]!r} ({error})"
+
+    def _was_opened(self, peer: str, opened: dict[str, Any]) -> None:
+        if not all(isinstance(text, str) for text in (*opened["families"], *opened["nexthop"])):
+            raise TypeError("families and next hops are texts")
+        session = self.sessions.get(peer)
+        if session is not None and session.open is None:
+            session.open = {"families": list(opened["families"]), "nexthop": list(opened["nexthop"])}
+            session.open["graceful_restart"] = opened["graceful_restart"]
 
     def _ordered(self, message: dict[str, Any]) -> None:
         number = int(message["id"])

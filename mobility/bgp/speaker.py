@@ -150,6 +150,8 @@ class _Member:
     rib: PeerRib = field(default_factory=PeerRib)
     received: dict[str, Received] = field(default_factory=dict)
     complete: bool = False
+    bridge_knows: bool = False
+    """Whether the bridge has seen, or was told of, the peer's OPEN."""
 
     def next_hop(self, *, ipv6: bool) -> tuple[str | None, str]:
         """Return the next hop that routes of a family have at this peer; or None and why there are none for it.
@@ -574,6 +576,7 @@ class Speaker:
             return  # a peer that our configuration no longer has
         before = member.session
         opened = message["open"]
+        member.bridge_knows = opened is not None
         session = replace(
             before,
             state=str(message["state"]),
@@ -678,6 +681,15 @@ class Speaker:
                     }
                 )
         for member in self._members.values():
+            session = member.session
+            if session.up and session.opened and not member.bridge_knows:
+                member.bridge_knows = True
+                opened = {
+                    "families": session.families,
+                    "nexthop": session.next_hops,
+                    "graceful_restart": session.graceful_restart,
+                }
+                told.append({"opened": member.peer.address, "open": opened})
             if self._open and member.session.up and not member.complete and not member.rib.busy:
                 member.complete = True
                 told.append({"complete": member.peer.address})
