@@ -557,7 +557,7 @@ def test_a_jail_of_a_strange_name_runs_without_us(lab: Lab, faults: Faults, tmp_
     """Only their stop has our hooks; that they run disturbs nobody, and they stop."""
     (host,) = lab.hosts
     mark = tmp_path / "executed"
-    confs = []
+    confs: list[Path] = []
     for kind, name in strange_names(mark).items():
         conf = conf_of(host, name, ("prestop", "poststop"))
         result = host.run(["jail", "-f", conf, "-c"], check=False, errors="replace")
