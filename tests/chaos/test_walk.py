@@ -25,13 +25,9 @@ ADDRESSES = {
     "four": ("198.51.100.30",),
     "six": ("2001:db8:7::30",),
 }
-EXTRA = {
-    "web1": "198.51.100.107",
-    "web2": "2001:db8:7::108",
-    "four": "2001:db8:7::130",
-    "six": "198.51.100.130",
-}
-"""What a jail is granted at times, besides."""
+EXTRA = {"web1": "198.51.100.107", "web2": "198.51.100.108", "four": "198.51.100.130", "six": "198.51.100.131"}
+"""What a jail is granted at times, besides. IPv4 only: of a /128 taken from a jail that runs on, the host's neighbour
+entry stays until the kernel, or the end of the pair, forgets it."""
 QUICK = {"look_every": 1.0, "reject_for": 0.2, "settle_for": 2.0}
 ACTIONS_PER_BURST = 5
 SHORT_SECONDS = 18.0
@@ -53,8 +49,8 @@ class Walk:
         self.granted = {name: list(addresses) for name, addresses in ADDRESSES.items()}
         self.where: dict[str, Host | None] = dict.fromkeys(ADDRESSES)
         self.under_way: dict[str, subprocess.Popen[str]] = {}
-        self.blind: set[str] = set()
-        """Hosts whose bridge has not seen the peer's OPEN: after its agent's end nobody there has."""
+        self.untold: set[str] = set()
+        """Hosts whose bridge is new: until its agent has told it the peer's OPEN, no other agent could learn it."""
         self.story: list[str] = []
         for host in lab.hosts:
             host.configure(agent=QUICK)
@@ -147,14 +143,20 @@ class Walk:
     def kill_agent(self) -> None:
         """Kill an agent outright; another starts at once, or when it is needed."""
         host = self.chance.choice(self.lab.hosts)
-        if host.agent is not None:
+        if host.agent is not None and (host.name not in self.untold or self.sessions_up(host)):
+            self.untold.discard(host.name)
             self.say(f"kill agent on {host.name}")
             host.stop_agent(signal.SIGKILL)
-            if host.name in self.blind:
-                self.renew_exabgp(host)
             if self.chance.random() < 0.5:
                 self.say(f"start agent on {host.name}")
                 spawn_agent(host)
+
+    def sessions_up(self, host: Host) -> bool:
+        """Tell whether a host's agent runs, has its bridge, and knows its session to be up."""
+        if host.agent is None or not answers(host):
+            return False
+        sessions = status_of_host(host)["sessions"]
+        return bool(sessions) and all(session["state"] == "up" for session in sessions)
 
     def revive(self, host: Host) -> None:
         """Have an agent run on a host."""
@@ -164,25 +166,19 @@ class Walk:
         await_agent(host)
 
     def kill_exabgp(self) -> None:
-        self.renew_exabgp(self.chance.choice(self.lab.hosts))
-
-    def renew_exabgp(self, host: Host) -> None:
+        host = self.chance.choice(self.lab.hosts)
         self.say(f"kill ExaBGP on {host.name}")
         host.stop_exabgp(signal.SIGKILL)
         host.start_exabgp()
-        self.blind.discard(host.name)
+        self.untold.discard(host.name)
 
     def kill_bridge(self) -> None:
-        """Kill a bridge whose agent knows what the peers can do (see tests/lab/test_faults.py for one that does not)."""
         host = self.chance.choice(self.lab.hosts)
         bridge = bridge_of(host)
-        if bridge is None or host.agent is None or not answers(host):
-            return
-        sessions = status_of_host(host)["sessions"]
-        if sessions and all(session["state"] == "up" for session in sessions):
+        if bridge is not None and host.name not in self.untold and self.sessions_up(host):
             self.say(f"kill bridge on {host.name}")
             os.kill(bridge, signal.SIGKILL)
-            self.blind.add(host.name)
+            self.untold.add(host.name)
 
     def restart_spine(self) -> None:
         """In order, so that it forgets its routes, or outright, so that its kernel keeps them."""

@@ -162,7 +162,8 @@ def test_a_command_that_fails_once(lab: Lab, faults: Faults, pattern: str) -> No
     (host,) = lab.hosts
     faults.fail(pattern, WORDS, times=1)
     host.start_jail(JAIL)
-    assert faults.steps(), "the command was never run"
+    # a look may be the periodic one: a start acts on the last look where it can
+    eventually(lambda: bool(faults.steps()), f"run of {pattern}", host)
     await_clean(lab, host, RING)
     assert all(lab.client.ping(address) for address in ADDRESSES)
 
@@ -355,7 +356,6 @@ def test_the_bridge_killed(lab: Lab, both: Host, request: pytest.FixtureRequest)
     await_clean(lab, host, BOTH)
 
 
-@pytest.mark.xfail(reason="the OPEN is known to nobody then: IPv4 is held back until the session restarts", strict=True)
 def test_the_bridge_and_then_the_agent_killed(lab: Lab, both: Host, request: pytest.FixtureRequest) -> None:
     """Neither has seen the peer's OPEN, and the session that both find up takes news all the same."""
     host = both

@@ -293,9 +293,10 @@ def test_a_hook_killed_outright_leaves_nothing_that_waits_for_ever(host: Host) -
             hook.kill()
             async with asyncio.timeout(SOON):
                 await hook.communicate()  # what it started does not hold its output open
+            await until(lambda: not alive(hook.pid))
+            # only now: its sleep, as long as it lasts, holds the FIFO open too
             assert not host.spool.answer(event, True)
             host.spool.done(event)
-        await until(lambda: not alive(hook.pid))
 
     asyncio.run(body())
 
