@@ -199,7 +199,7 @@ class Agent:
                 continue
             worker = worker or self._worker(name)
             if changed or worker.problem or worker.stands is None:
-                worker.look(view)
+                worker.look(view, began)
         for name in [
             name for name, worker in self.workers.items() if worker.forgettable and not self._concerns(name, view)
         ]:
@@ -424,6 +424,9 @@ class Agent:
             await asyncio.sleep(max(0.0, until - time.monotonic()))
         for key in keys:
             self._draining.pop(key, None)
+        # once more: a jail may have started meanwhile
+        affected = [worker for name, worker in self.workers.items() if not names or name in names]
+        prefixes |= {prefix for worker in affected for prefix in worker.announced}
         await self._woken(affected)
         settled = await self.speaker.settled(tuple(prefixes), self.config.agent.settle_for)
         return {"drained": sorted(keys), "withdrawn": sorted(map(address, prefixes)), "acknowledged": settled}

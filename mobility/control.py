@@ -118,7 +118,8 @@ class AgentLock:
         Raises AlreadyRunning when another agent has it, OSError when the file can not be written.
         """
         # never removed: a second agent could lock a file that a third one no longer sees
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        os.fchmod(descriptor, 0o600)  # whoever can read it could hold the lock, and us out
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

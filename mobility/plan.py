@@ -100,7 +100,9 @@ def observe(memory: Memory, jail: Jail | None, now: float) -> Memory:
     if jail is None:
         return replace(memory, jid=None, started=None) if memory.jid is not None else memory
     if jail.jid != memory.jid:
-        return replace(memory, jid=jail.jid, seen_at=now, started=None)
+        # where its prestop is the first that is ever heard of a jail, it is that jail's
+        first = memory.seen_at == 0.0 and memory.phase is Phase.PRESTOP
+        return replace(memory, jid=jail.jid, seen_at=memory.phase_at if first else now, started=None)
     return memory
 
 
@@ -150,15 +152,20 @@ def owned(view: HostView, jail: str) -> Interface | None:
 
 def outer_of(view: HostView, jail: str) -> Interface | None:
     """Return the interface under the jail's outer end's name, if it is in our group."""
-    name = naming.outer_name(jail)
-    return view.net.interface(name) if name in view.ours else None
+    return _of_ours(view, naming.outer_name(jail))
+
+
+def _of_ours(view: HostView, name: str) -> Interface | None:
+    """Return the interface of that name in our group: another one may have come home under it, without any group."""
+    several = view.net.interfaces.get(name, ()) if name in view.ours else ()
+    return next((interface for interface in several if naming.GROUP in interface.groups), None)
 
 
 def made_for(view: HostView) -> dict[str, Interface]:
     """Return our outer ends by the jail that they say they are for."""
     found: dict[str, Interface] = {}
     for name in view.ours:
-        interface = view.net.interface(name)
+        interface = _of_ours(view, name)
         said = naming.described(interface.description) if interface else None
         if interface and said and naming.outer_name(said[0]) == name:
             found[said[0]] = interface
@@ -328,6 +335,15 @@ def _right(route: Route, outer: str) -> bool:
     if route.version == 6:
         return "G" not in route.flags
     return route.gateway == f"{naming.INNER_LINK_LOCAL}%{outer}"
+
+
+def carries(view: HostView, jail: str, prefixes: Iterable[Prefix]) -> bool:
+    """Tell whether the host sends packets for all of these addresses into the jail's pair, and the pair into the jail."""
+    if owned(view, jail) is None or inner_on_host(view, jail):
+        return False
+    outer = naming.outer_name(jail)
+    found = (view.net.routes_to(address(prefix), prefix.version) for prefix in prefixes)
+    return all(len(routes) == 1 and _right(routes[0], outer) for routes in found)
 
 
 def rejected(route: Route) -> bool:

@@ -104,6 +104,7 @@ class Worker:
     """The state of one jail, and the task that changes it while there is something to change."""
 
     __slots__ = (
+        "_acted",
         "_background",
         "_config",
         "_dirty",
@@ -116,6 +117,7 @@ class Worker:
         "_task",
         "_timer",
         "_units_tried",
+        "_unwired",
         "_view",
         "announced",
         "jail",
@@ -140,6 +142,10 @@ class Worker:
         self._shared = shared
         self._view: HostView | None = None
         self._looked = False
+        self._acted = 0.0
+        """When it last changed anything, or heard of a change."""
+        self._unwired = False
+        """Whether the last pass began without the host carrying the addresses to the jail."""
         self._measured = ""
         self._missed = False
         self._eventful = False
@@ -162,6 +168,7 @@ class Worker:
         self._events.append(event)
         # what was looked at before this event says nothing about it
         self._looked, self._eventful = False, True
+        self._acted = time.monotonic()
         fresh = event.phase is Phase.POSTSTART and self._task is None and time.monotonic() - at < FRESH
         if fresh and self._announced_ahead():
             self._in_background(self._look_after_announcing(event))
@@ -197,14 +204,16 @@ class Worker:
         self._announce(self._config.addresses, Attributes())
         return True
 
-    def look(self, view: HostView) -> None:
-        """Take what a whole look at the host showed; wake up if it shows anything new of this jail."""
+    def look(self, view: HostView, began: float) -> None:
+        """Take what a whole look at the host, begun at `began` (monotonic), showed; wake up if it is new of this jail."""
         seen = planning.concerning(view, self.name, {*_texts(self._config), *self.memory.rejects})
         if seen == self._view and not self.problem and self.stands is not None:
             return
-        if self._task is not None:
-            # it is changing things while this look was made: what it shows may be half-done
+        if self._task is not None or began < self._acted:
+            # things changed, or a hook spoke, while this look was made: what it shows may be half-done, or past
             self._missed = True
+            if self._task is None:
+                self.wake()
             return
         self._view, self._looked, self.stands = seen, True, None
         self.wake()
@@ -248,6 +257,8 @@ class Worker:
                 self._dirty = self._missed = False
                 events, self._events = self._events, []
                 problem = await self._try()
+                if problem and self._unwired and self.announced:
+                    self._withdraw_unwired(problem)
                 if problem != self.problem:
                     if problem:
                         log.error(
@@ -258,7 +269,18 @@ class Worker:
                 for event in events:
                     self._answer(event)
         finally:
+            self._acted = time.monotonic()
             self._task = None
+
+    def _withdraw_unwired(self, problem: str) -> None:
+        """Withdraw what the host does not carry to the jail and could not be made to: the next good pass announces it."""
+        for prefix in self.announced:
+            self._shared.speaker.unwant(prefix)
+        self._shared.metrics.withdrawn(len(self.announced))
+        self.announced.clear()
+        self.target = Target(Stand.WIRED, problem)
+        self.memory = replace(self.memory, announced_at=0.0)
+        self._turned("withdrawn", problem)
 
     def _answer(self, event: Event) -> None:
         shared = self._shared
@@ -266,8 +288,9 @@ class Worker:
         refused = bool(self.problem) and event.phase in (Phase.PRESTART, Phase.CREATED)
         if event.reply is not None:
             shared.spool.answer(event, not refused, self.problem)
-        shared.spool.done(event)
+        # remembered before it leaves the spool: a crash in between tells us again, one after it loses nothing
         shared.store.remember(self.name, self.memory)
+        shared.spool.done(event)
         if refused:
             # jail(8) takes the jail down now and runs no other hook: treat it as one that is stopping
             self.memory = replace(self.memory, phase=Phase.PRESTOP, phase_at=time.monotonic())
@@ -329,8 +352,10 @@ class Worker:
         self.target = planning.decide(config, self.jail, self.memory, now, shared.patience, drained=drained)
         wanted = config.addresses if config is not None and self.target.stand is Stand.ANNOUNCED else ()
         await self._withdraw(view, grant.config, wanted)
+        self._unwired = not planning.carries(view, self.name, wanted)
         if self.stands is not self.target.stand or config != self._config or self._rejects_over():
             await self._network(view, config)
+        self._unwired = False
         attributes = Attributes(communities=(GRACEFUL_SHUTDOWN,)) if shutting else Attributes()
         self._announce(wanted, attributes)
         if self.target.stand is Stand.ABSENT:
@@ -395,10 +420,13 @@ class Worker:
                 raise Refused(lack)
             if moved_in and not trusted:
                 inside = await shared.host.inside(self.name)
-        over = self.memory.rejects if self._rejects_over() else ()
+        expired = self._rejects_over()
+        over = self.memory.rejects if expired else ()
         if stand is Stand.ABSENT and not self.memory.rejects:
             # rejects that nobody remembers, for addresses of this jail: ours from before the database was lost
             over = _texts(config)
+        # what another jail holds by now is its own route, whatever stood there when we last looked
+        over = tuple(text for text in over if not shared.claims.of_another(self.name, text))
         view = planning.passing_over(view, self._units_tried)
         commands = planning.plan(self.target, self.name, shared.host_name, config, view, inside, over)
         rejecting = tuple(command.argv[-3] for command in commands if command.argv[-1] == "-reject")
@@ -416,7 +444,7 @@ class Worker:
                     self._units_tried.add(f"{command.argv[1]}a")
                 raise
         self._units_tried.clear()
-        if over and not rejecting:
+        if expired and not rejecting and stand is not Stand.CLOSING:
             self.memory = replace(self.memory, rejects=())
         if stand in _OPEN and self.jail is not None and config is not None:
             left = tuple(text for text in self.memory.rejects if text not in _texts(config))

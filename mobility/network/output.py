@@ -163,7 +163,8 @@ class _Fields:
 
 def _document(result: Result) -> Any:
     try:
-        return json.loads(result.stdout)
+        # not strict: libxo leaves control characters in names as they are (xo_escape_json)
+        return json.loads(result.stdout, strict=False)
     except ValueError as error:
         raise OutputError(
             f"{' '.join(result.argv)} answered no JSON: {result.stdout[:200]!r} {result.complaint}"

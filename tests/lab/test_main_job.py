@@ -321,3 +321,49 @@ def test_a_jail_without_ifconfig_is_refused_with_advice(ready: Lab) -> None:
     assert "web1 has no ifconfig of its own" in result.stderr
     assert "FreeBSD 14" in result.stderr
     await_rest(ready, a, {})
+
+
+def test_a_jail_started_during_a_drain_is_withdrawn_too(ready: Lab) -> None:
+    a, _ = ready.hosts
+    a.stop_agent()
+    a.configure(agent={**QUICK, "drain_for": 3.0})
+    a.start_agent()
+    a.define_jail("late", ["198.51.100.40"])
+    announced(ready, a)
+    with ThreadPoolExecutor() as pool:
+        draining = pool.submit(a.mobility, "drain")
+        deadline = time.monotonic() + 2.0
+        while "(65535,0)" not in ready.spine.birdc(f"show route all for {PREFIXES[1]}"):
+            assert time.monotonic() < deadline, ready.spine.routes()
+        a.start_jail("late")
+        draining.result()
+    for prefix in (*PREFIXES, "198.51.100.40/32"):
+        ready.spine.fib.wait(prefix, gone=True)
+
+
+def test_a_grant_that_moved_is_not_lost_to_the_rejects_of_its_old_jail(ready: Lab) -> None:
+    a, _ = ready.hosts
+    a.stop_agent()
+    a.configure(agent={**QUICK, "look_every": 60.0})
+    a.start_agent()
+    a.define_jail("web2", PREFIXES)
+    announced(ready, a)
+    a.stop_jail("web1")
+    announced(ready, a, "web2")
+    log = a.folder / "agent.log"
+    time.sleep(2 * QUICK["reject_for"])  # what must not happen has no event; it would happen after reject_for
+    assert "network: absent" in log.read_text()
+    await_rest(ready, a, {"web2": ADDRESSES})
+
+
+def test_a_pair_that_can_not_be_made_again_is_withdrawn(ready: Lab) -> None:
+    a, _ = ready.hosts
+    announced(ready, a)
+    a.run(["ifconfig", "mob-web1", "destroy"])
+    a.run(["ifconfig", "epair9", "create"])
+    a.run(["ifconfig", "epair9a", "name", "mob-web1"])
+    for prefix in PREFIXES:
+        ready.spine.fib.wait(prefix, gone=True)
+    assert "not ours" in status(a, "web1")["reason"]
+    a.run(["ifconfig", "mob-web1", "destroy"])
+    await_rest(ready, a, WEB1)

@@ -188,10 +188,24 @@ def test_an_interface_of_others_is_never_touched() -> None:
     assert shown(Stand.ABSENT, view(theirs)) == []
 
 
-def test_two_interfaces_of_one_name_are_not_acted_on() -> None:
+def test_an_interface_that_came_home_under_our_name_hides_nothing() -> None:
+    """Its groups are gone (transcript 2-vnet), so ours is told from it; destroying either end of a pair ends both."""
     ours = wired_view().net.interfaces["mob-web1"][0]
-    seen = view(ours, Interface("mob-web1", up=False), ours=("mob-web1",))
-    assert shown(Stand.ABSENT, seen) == []
+    stranger = Interface("mob-web1", up=False, description=ours.description)
+    for both in ((ours, stranger), (stranger, ours)):
+        assert shown(Stand.ABSENT, view(*both, ours=("mob-web1",))) == ["ifconfig mob-web1 destroy"]
+    with pytest.raises(Refused, match="not ours"):
+        shown(Stand.PAIRED, view(stranger))
+
+
+def test_carried_or_not() -> None:
+    seen = wired_view()
+    assert planning.carries(seen, "web1", WEB1.addresses)
+    assert not planning.carries(view(), "web1", WEB1.addresses)
+    lost = replace(seen, net=NetView(seen.net.interfaces, {}))
+    assert not planning.carries(lost, "web1", WEB1.addresses)
+    paired = planning.expect(Target(Stand.PAIRED), "web1", HOST, WEB1, view())
+    assert not planning.carries(paired, "web1", ())
 
 
 def test_multipath_is_deleted_by_gateway() -> None:
