@@ -36,11 +36,13 @@ MODES = tuple(KILLS)
 LEAST_STEPS = 4
 """A stop takes at least two routes to delete and two to reject."""
 RANDOM_KILLS = 100
-SOAK_SECONDS = 1800
+SHORT_SECONDS, SOAK_SECONDS = 120, 1800
 TOLD_BEFORE = 60.0
 """Seconds since what is told again really happened."""
 LATEST_KILL = 0.4
 """Seconds from the beginning of a start or a stop within which a random kill comes: both take less."""
+
+pytestmark = pytest.mark.timeout(SOAK_SECONDS if SOAK else SHORT_SECONDS)
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +85,8 @@ def started(lab: Lab, host: Host) -> None:
     """The jail must be reachable, and said to be."""
     await_clean(lab, host, {JAIL: ADDRESSES})
     assert all(lab.client.ping(address) for address in ADDRESSES)
-    assert status(host, JAIL)["announced"]
+    # a new agent waits for the bridge to find it
+    eventually(lambda: bool(status(host, JAIL)["announced"]), f"word that {JAIL} is announced", host)
 
 
 def stopped(lab: Lab, host: Host) -> None:
@@ -149,14 +152,12 @@ def test_killed_at_each_step(lab: Lab, faults: Faults) -> None:
     every_step(lab, faults, looks=False, turns=len(MODES) if SOAK else 1)
 
 
-@pytest.mark.timeout(SOAK_SECONDS)
 @pytest.mark.skipif(not SOAK, reason="a soak: make soak")
 def test_killed_at_each_command(lab: Lab, faults: Faults) -> None:
     """The same with every command, looks included: they come in between the spool and the first change."""
     every_step(lab, faults, looks=True, turns=len(MODES))
 
 
-@pytest.mark.timeout(SOAK_SECONDS)
 @pytest.mark.skipif(not SOAK, reason="a soak: make soak")
 def test_killed_at_any_moment(lab: Lab, faults: Faults) -> None:
     (host,) = lab.hosts
