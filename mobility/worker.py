@@ -276,11 +276,16 @@ class Worker:
         """Withdraw what the host does not carry to the jail and could not be made to: the next good pass announces it."""
         for prefix in self.announced:
             self._shared.speaker.unwant(prefix)
-        self._shared.metrics.withdrawn(len(self.announced))
-        self.announced.clear()
         self.target = Target(Stand.WIRED, problem)
         self.memory = replace(self.memory, announced_at=0.0)
-        self._turned("withdrawn", problem)
+        self._no_longer_announced(list(self.announced), problem)
+
+    def _no_longer_announced(self, prefixes: list[Prefix], why: str) -> None:
+        for prefix in prefixes:
+            del self.announced[prefix]
+        if prefixes:
+            self._shared.metrics.withdrawn(len(prefixes))
+            self._turned("withdrawn", why)
 
     def _answer(self, event: Event) -> None:
         shared = self._shared
@@ -391,18 +396,11 @@ class Worker:
         for prefix in leaving:
             speaker.unwant(prefix)
         gone = [prefix for prefix in self.announced if prefix in leaving]
-        for prefix in gone:
-            del self.announced[prefix]
-        if gone:
-            self._shared.metrics.withdrawn(len(gone))
-            self._turned("withdrawn", self.target.reason)
+        self._no_longer_announced(gone, self.target.reason)
         if self.target.stand is not Stand.ANNOUNCED:
             self.memory = replace(self.memory, announced_at=0.0)
-        if (
-            not leaving
-            or not (gone or self.stands is None)
-            or (not gone and self.target.stand in (Stand.PAIRED, Stand.WIRED))
-        ):
+        nothing_comes_in = self.stands is not None or self.target.stand in (Stand.PAIRED, Stand.WIRED)
+        if not leaving or (not gone and nothing_comes_in):
             return
         if not await speaker.settled(tuple(leaving), self._shared.settle_for):
             log.warning(
