@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab.kernel import client
 from tests.lab.kernel.client import Kernel
 
 
@@ -148,9 +149,43 @@ def test_include_is_not_of_13_2(machine: Kernel) -> None:
     assert jail(machine, conf, "$J -c web1") == "jail: web1: unknown parameter: .include\n"
 
 
+def test_include_is_of_14(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.conf").write_text(f"{name} {{ persist; }}")
+    with client.start(kernel="14") as machine:
+        conf = f'path = /; .include "{tmp_path}/*.conf"; web1 {{ persist; }}'
+        assert jail(machine, conf, "$J -q -c; jls name") == "a\nb\nweb1\n"
+        (machine.directory / "more.conf").write_text('.include "nosuch.conf";')
+        said = jail(machine, '.include "more.conf";', "$J -c x")
+        assert said == f"jail: {machine.directory}/nosuch.conf: No such file or directory\n"
+
+
 def test_what_the_lab_has_not_is_refused(machine: Kernel) -> None:
-    conf = "web1 { path = /; persist; mount.fstab = /etc/fstab; exec.prestart = 'echo prestart'; }"
-    assert jail(machine, conf, "$J -c web1; echo $?") == "jail: web1: mount.fstab: the lab has none of this\n1\n"
+    conf = "web1 { path = /; persist; ip_hostname; exec.prestart = 'echo prestart'; }"
+    assert jail(machine, conf, "$J -c web1; echo $?") == "jail: web1: ip_hostname: the lab has none of this\n1\n"
+
+
+def test_an_fstab_must_be_there_and_does_nothing(machine: Kernel) -> None:
+    conf = "web1 { path = /; persist; mount.fstab = /nosuch; }"
+    said = "jail: web1: mount.fstab: /nosuch: No such file or directory\n"
+    assert jail(machine, conf, "$J -c web1; jls name") == said
+    conf = "web1 { path = /; persist; mount.fstab = /dev/null; mount.fdescfs; mount.procfs; exec.fib = 0; }"
+    assert jail(machine, conf, "$J -c web1; jls name") == "web1: created\nweb1\n"
+
+
+def test_only_one_fib(machine: Kernel) -> None:
+    conf = "web1 { path = /; persist; exec.fib = 1; exec.start = true; }"
+    assert jail(machine, conf, "$J -c web1; jls name").splitlines()[1:] == [
+        "jail: web1: setfib: Invalid argument",
+        "jail: web1: true: failed",
+        "web1: removed",
+    ]
+
+
+def test_a_name_a_jid_and_a_change(machine: Kernel) -> None:
+    assert jail(machine, "", "jail -i -n web1 -c path=/ persist; jls name") == "1\nweb1\n"
+    assert jail(machine, "", "jail -m name=web1 allow.raw_sockets host.hostname=x; jls host.hostname") == "x\n"
+    assert jail(machine, "", "jail -m name=nosuch persist; echo $?") == 'jail: "nosuch" not found\n1\n'
 
 
 def test_a_jail_without_persist_goes_with_its_last_process(machine: Kernel) -> None:
@@ -225,7 +260,7 @@ def test_by_parameters_with_a_command(machine: Kernel) -> None:
     [
         ("jail -f /nosuch -c x", "jail: /nosuch: No such file or directory\n"),
         ("$J -c x", "jail: {file} line 1: }}: syntax error\n"),
-        ("jail -m name=x", "jail: the lab has no -m\n"),
+        ("jail -u root -c name=x", "jail: the lab has no -u\n"),
     ],
 )
 def test_what_can_not_be_read(machine: Kernel, script: str, said: str) -> None:

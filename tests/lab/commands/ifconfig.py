@@ -1,20 +1,22 @@
-"""ifconfig(8) of FreeBSD 13.2: no -j, no --libxo.
+"""ifconfig(8) of FreeBSD 13.2, without --libxo; -j, where the release has it, is support.with_jail_option's matter.
 
-Source: sbin/ifconfig/{ifconfig,ifclone,ifgroup,af_inet,af_inet6,af_link,af_nd6}.c; wording and exit status as in
-freebsd-13.2/1-interfaces.txt and 2-vnet.txt.
+Source: sbin/ifconfig/{ifconfig,ifclone,ifgroup,af_inet,af_inet6,af_link,af_nd6,ifbridge}.c; wording and exit status as
+in freebsd-13.2/1-interfaces.txt and 2-vnet.txt.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from tests.lab.commands.support import BadOption, Caller, Exit, Output, getopt
+from tests.lab.kernel import bridging
 from tests.lab.kernel import interfaces as kernel
 from tests.lab.kernel.errors import Errno, Refused
 from tests.lab.kernel.netlink import IFA_F_DADFAILED
-from tests.lab.kernel.state import IFNAMSIZ, INET, INET6, WIDTH, Address, Iff, Interface, Nd6, is_link_local
+from tests.lab.kernel.state import IFNAMSIZ, INET, INET6, WIDTH, Address, Iff, Interface, Jail, Nd6, is_link_local
 
 USAGE = """usage: ifconfig [-f type:format] [-g groupname] [-C] [-L] interface address_family
                 [address [dest_address]] [parameters]
@@ -28,7 +30,8 @@ FAMILIES = ("inet", "inet6", "ether", "link", "lladdr")
 LINK_FAMILIES = ("ether", "link", "lladdr")
 DEFAULT_PREFIX6 = 64
 LO_OPTIONS = "options=680003<RXCSUM,TXCSUM,LINKSTATE,RXCSUM_IPV6,TXCSUM_IPV6>"
-_SHOWN_FLAGS = (Iff.UP, Iff.BROADCAST, Iff.LOOPBACK, Iff.RUNNING, Iff.SIMPLEX, Iff.MULTICAST)
+_SHOWN_FLAGS = (Iff.UP, Iff.BROADCAST, Iff.LOOPBACK, Iff.RUNNING, Iff.PROMISC, Iff.SIMPLEX, Iff.MULTICAST)
+LOWER_UP = 0x1000000  # ifconfig_netlink.c of 14: net/if.h's IFF_NETLINK_1, from the link state
 _ND6_PARAMETERS = {
     "performnud": Nd6.PERFORMNUD,
     "accept_rtadv": Nd6.ACCEPT_RTADV,
@@ -74,15 +77,21 @@ def main(arguments: list[str], caller: Caller, output: Output) -> None:
             output.out(" ".join(each.name for each in shown if _has_family(each, family)) + "\n")
             return
         for interface in shown:
-            output.out(status(interface, family, cidr))
+            output.out(status(interface, caller.jail, family, cidr))
         return
     _one(_Command(caller, output, rest[0]), rest[1:], cidr)
 
 
-def status(interface: Interface, family: str = "", cidr: frozenset[str] = frozenset()) -> str:
-    """What `ifconfig IF` prints. *cidr*: the families whose prefix is shown as /N (-f inet:cidr)."""
-    names = ",".join(flag.name or "" for flag in _SHOWN_FLAGS if flag in interface.flags)
-    lines = [f"{interface.name}: flags={interface.flags.value:x}<{names}> metric 0 mtu {interface.mtu}"]
+def status(interface: Interface, jail: Jail, family: str = "", cidr: frozenset[str] = frozenset()) -> str:
+    """What `ifconfig IF` prints in *jail*. *cidr*: the families whose prefix is shown as /N (-f inet:cidr)."""
+    names = [flag.name or "" for flag in _SHOWN_FLAGS if flag in interface.flags]
+    number = interface.flags.value
+    if interface.vnet.kernel.lower_up:
+        number &= ~Iff.KNOWSEPOCH.value  # 13's
+        if interface.driver in ("epair", "lo") and Iff.RUNNING in interface.flags:
+            names.append("LOWER_UP")
+            number |= LOWER_UP
+    lines = [f"{interface.name}: flags={number:x}<{','.join(names)}> metric 0 mtu {interface.mtu}"]
     if interface.description:
         lines.append(f"\tdescription: {interface.description}")
     if interface.driver == "epair":
@@ -98,16 +107,17 @@ def status(interface: Interface, family: str = "", cidr: frozenset[str] = frozen
     lines += [
         _address_line(interface, address, held.get((interface.link, address.packed), 0), cidr)
         for address in sorted(interface.addresses, key=lambda each: order.index(each.family))
-        if family in ("", "inet" if address.family == INET else "inet6")
+        if family in ("", "inet" if address.family == INET else "inet6") and jail.may_use(address)
     ]
-    if interface.driver == "pfsync":
+    if interface.driver == "pfsync" and family == "":
         lines += ["\tsyncpeer: 0.0.0.0 maxupd: 128 defer: off", "\tsyncok: 1"]
     if family == "":
+        lines += _bridge_lines(interface)
         if interface.groups:
             lines.append("\tgroups: " + " ".join(interface.groups))
         if interface.driver == "epair":
             lines += ["\tmedia: Ethernet 10Gbase-T (10Gbase-T <full-duplex>)", "\tstatus: active"]
-    if family in ("", "inet6") and interface.driver in ("epair", "lo"):
+    if family in ("", "inet6") and interface.driver in ("epair", "lo", "bridge"):
         options = ",".join(flag.name or "" for flag in Nd6 if flag in interface.nd6)
         lines.append(f"\tnd6 options={interface.nd6.value:x}<{options}>")
     return "\n".join(lines) + "\n"
@@ -128,7 +138,18 @@ class _Command:
     address: Address | None = None
     remove: Address | None = None
     ether: bytes | None = None
-    pending: Callable[[], None] | None = None
+    given: str = ""  # the name on the command line, which 13's `ifr.ifr_name` holds to the end
+
+    def __post_init__(self) -> None:
+        self.given = self.name
+
+    def interface_by_request(self) -> Interface:
+        """The interface as the ioctls name it that use the global `ifr`: until 14, as it was named at first; ENXIO."""
+        stale = not self.caller.machine.kernel.renames_request
+        found = self.caller.vnet.interface(self.given if stale else self.name)
+        if found is None:
+            raise Refused(Errno.ENXIO)
+        return found
 
     def interface(self) -> Interface:
         """The interface by its present name; ENXIO if it is gone."""
@@ -147,15 +168,15 @@ class _Command:
     def do(self, label: str, action: Callable[[], None]) -> None:
         """Do something that the kernel may refuse: err(1, label)."""
         try:
-            self.caller.privileged()
+            self.caller.administers_network()
             action()
         except Refused as refused:
-            self.fail(f"{label}: {refused.errno.value}")
+            self.fail(f"{label}: {refused.message}")
 
     def perror(self, label: str, action: Callable[[], None]) -> None:
         """As `do`, with Perror()'s words of its own."""
         try:
-            self.caller.privileged()
+            self.caller.administers_network()
             action()
         except Refused as refused:
             words = {Errno.ENXIO: "no such interface", Errno.EPERM: "permission denied"}
@@ -174,10 +195,10 @@ def _one(command: _Command, words: list[str], cidr: frozenset[str]) -> None:
     if words[:1] and words[0] in FAMILIES:
         command.family = words.pop(0)
         if not words:
-            command.output.out(status(command.interface(), command.family, cidr))
+            command.output.out(status(command.interface(), command.caller.jail, command.family, cidr))
             return
     if not words:
-        command.output.out(status(command.interface(), "", cidr))
+        command.output.out(status(command.interface(), command.caller.jail, "", cidr))
         return
     if creating:
         words.pop(0)
@@ -193,12 +214,12 @@ def _one(command: _Command, words: list[str], cidr: frozenset[str]) -> None:
 
 def _create(command: _Command) -> None:
     def action() -> None:
-        made = kernel.create_epair(command.caller.machine, command.caller.vnet, command.name)
+        made = kernel.create(command.caller.machine, command.caller.vnet, command.name)
         command.announce = made.name != command.name
         command.name = made.name
 
     try:
-        command.caller.privileged()
+        command.caller.administers_network()
         action()
     except Refused as refused:
         if refused.errno is Errno.EEXIST:
@@ -231,7 +252,7 @@ def _describe(command: _Command, value: str) -> None:
     def action() -> None:
         command.interface().description = value
 
-    command.do("ioctl (set descr)", action)
+    command.do("ioctl SIOCSIFDESCR (set descr)", action)
 
 
 def _group(command: _Command, value: str) -> None:
@@ -266,7 +287,11 @@ def _vnet(command: _Command, value: str) -> None:
     except Refused as refused:
         command.fail(refused.message)
         return
-    command.do("SIOCSIFVNET", lambda: command.caller.machine.move_in(command.caller.jail, command.name, jail))
+
+    def action() -> None:
+        command.caller.machine.move_in(command.caller.jail, command.interface_by_request().name, jail)
+
+    command.do("SIOCSIFVNET", action)
 
 
 def _unvnet(command: _Command, value: str) -> None:
@@ -277,6 +302,14 @@ def _unvnet(command: _Command, value: str) -> None:
         return
     label = f"SIOCSIFRVNET({jail.jid}, {command.name})"
     command.do(label, lambda: command.caller.machine.move_out(command.caller.jail, command.name, jail))
+
+
+def _add_member(command: _Command, value: str) -> None:
+    command.do(f"BRDGADD {value}", lambda: bridging.add(command.interface(), value))
+
+
+def _delete_member(command: _Command, value: str) -> None:
+    command.do(f"BRDGDEL {value}", lambda: bridging.remove(command.interface(), value))
 
 
 def _mtu(command: _Command, value: str) -> None:
@@ -292,7 +325,19 @@ def _prefix_length(command: _Command, value: str) -> None:
     command.address = Address(INET6, command.address.value, length)
 
 
+def _broadcast(command: _Command, value: str) -> None:
+    """An IPv4 broadcast address, which the lab derives itself; af_inet6.c of 15 has the words for the other family."""
+    if command.family == "inet6":
+        command.fail("broadcast: invalid option for inet6")
+    try:
+        ipaddress.IPv4Address(value)
+    except ValueError:
+        command.fail(f"{value}: bad value")
+
+
 def _netmask(command: _Command, value: str) -> None:
+    if command.family == "inet6":
+        command.fail("netmask: invalid option for inet6")
     try:
         mask = int(value, 0) if value.startswith("0x") else int(ipaddress.IPv4Address(value))
         length = ipaddress.IPv4Network(f"0.0.0.0/{ipaddress.IPv4Address(mask)}").prefixlen
@@ -326,22 +371,22 @@ def _destroy(command: _Command) -> None:
 
 
 def _nd6(command: _Command, flag: Nd6, *, on: bool) -> None:
-    if command.family != "inet6":
-        command.fail(f"ioctl (SIOCGIFINFO_IN6): {Errno.EINVAL.value}")
-
-    def action() -> None:
-        interface = command.interface()
+    try:  # warn(3) only: setnd6flags() goes on whatever happens
+        what = "SIOCGIFINFO_IN6"
+        interface = command.interface_by_request()
+        if command.family != "inet6":
+            raise Refused(Errno.EINVAL)
+        what = "SIOCSIFINFO_IN6"
+        command.caller.administers_network()
         kernel.set_nd6(interface, interface.nd6 | flag if on else interface.nd6 & ~flag)
-
-    command.do("ioctl (SIOCSIFINFO_IN6)", action)
+    except Refused as refused:
+        command.output.err(f"ifconfig: ioctl({what}): {refused.message}\n")
 
 
 def _address(command: _Command, word: str) -> None:
     if command.family in LINK_FAMILIES:
-        try:
-            command.ether = bytes(int(part, 16) for part in word.split(":"))
-        except ValueError:
-            command.ether = b""
+        # link_addr(3): two digits are a byte, whatever is no digit only separates them (02ff60aabbcc, 02-ff-60-…)
+        command.ether = bytes(int(part, 16) for part in re.findall("[0-9A-Fa-f]{1,2}", word))
         return
     family = INET if command.family == "inet" else INET6
     text, slash, length_text = word.rpartition("/") if "/" in word else (word, "", "")
@@ -411,6 +456,10 @@ _WITH_ARGUMENT: dict[str, Callable[[_Command, str], None]] = {
     "mtu": _mtu,
     "prefixlen": _prefix_length,
     "netmask": _netmask,
+    "broadcast": _broadcast,
+    "pcp": lambda _command, _value: None,
+    "addm": _add_member,
+    "deletem": _delete_member,
 }
 _WITHOUT_ARGUMENT: dict[str, Callable[[_Command], None]] = {
     "up": _set_up,
@@ -425,6 +474,8 @@ _WITHOUT_ARGUMENT: dict[str, Callable[[_Command], None]] = {
     "-descr": lambda command: _describe(command, ""),
     "-description": lambda command: _describe(command, ""),
     "arp": _ignore,
+    "-pcp": _ignore,
+    "autoconf": _ignore,
 }
 
 
@@ -464,6 +515,23 @@ def _address_line(interface: Interface, address: Address, held: int, cidr: froze
     if scoped:
         text += f" scopeid {interface.index:#x}"
     return text
+
+
+def _bridge_lines(interface: Interface) -> list[str]:
+    """bridge_status() of a bridge without spanning tree (ifbridge.c)."""
+    if interface.driver != "bridge":
+        return []
+    lines = [
+        "\tid 00:00:00:00:00:00 priority 32768 hellotime 2 fwddelay 15",
+        "\tmaxage 20 holdcnt 6 proto rstp maxaddr 2000 timeout 1200",
+        "\troot id 00:00:00:00:00:00 priority 32768 ifcost 0 port 0",
+    ]
+    for member in interface.members:
+        lines += [
+            f"\tmember: {member.name} flags=143<LEARNING,DISCOVER,AUTOEDGE,AUTOPTP>",
+            f"\t        ifmaxaddr 0 port {member.index} priority 128 path cost 2000",
+        ]
+    return lines
 
 
 def _has_family(interface: Interface, family: str) -> bool:

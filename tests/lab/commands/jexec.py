@@ -6,13 +6,15 @@ in its own tree) is run by the same client, inside; any other program is Linux's
 
 from __future__ import annotations
 
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from tests.lab.commands.support import BadOption, Caller, Enter, Output, getopt
+from tests.lab.kernel import trees
 from tests.lab.kernel.errors import Errno, Refused
 from tests.lab.kernel.state import Jail
 
 SYSTEM_DIRECTORIES = ("/sbin", "/bin", "/usr/sbin", "/usr/bin")
+CLEAN_PATH = "/bin:/usr/bin"  # with -l
 USAGE = """usage: jexec [-l] [-u username | -U username] jail [command ...]
 """
 
@@ -24,23 +26,22 @@ def main(arguments: list[str], caller: Caller, output: Output) -> Enter:
     except BadOption:
         rest = []
         options = []
-    if not rest:
-        output.fail(1, USAGE.rstrip())
     flags = dict(options)
+    if not rest or {"u", "U"} <= flags.keys():
+        output.fail(1, USAGE.rstrip())
     try:
         jail = caller.machine.find(caller.jail, rest[0])
-        caller.privileged()
     except Refused as refused:
-        if refused.errno is Errno.EPERM:
-            output.fail(1, f"jexec: jail_attach({rest[0]}): {refused.errno.value}")
         output.fail(1, f"jexec: {refused.message}")
+    if not caller.root:
+        output.fail(1, f"jexec: jail_attach({jail.jid}): {Errno.EPERM.value}")
     root = "" if jail.path == "/" else jail.path
     command = rest[1:] or ["/bin/sh"]
     name = lab_command(jail, command[0])
     if name is not None:
         return Enter(jail, [name, *command[1:]], lab=True)
     if "l" in flags:
-        keep = {"HOME": "/root", "SHELL": "/bin/sh", "USER": "root", "PATH": ":".join(SYSTEM_DIRECTORIES)}
+        keep = {"HOME": "/root", "SHELL": "/bin/sh", "USER": "root", "PATH": CLEAN_PATH}
         command = ["/usr/bin/env", "-i", *(f"{key}={value}" for key, value in keep.items()), *command]
     return Enter(jail, command, lab=False, root=root, user=flags.get("u", "") or flags.get("U", ""))
 
@@ -58,6 +59,6 @@ def lab_command(jail: Jail, program: str) -> str | None:
         return path.name
     places = SYSTEM_DIRECTORIES if program == path.name else (str(path.parent),)
     for place in places:
-        if (Path(jail.path) / place.lstrip("/") / path.name).is_file():
+        if trees.resolve(jail.path, f"{place}/{path.name}") is not None:
             return path.name
     return None

@@ -133,8 +133,8 @@ def _encode(values: dict[str, str], parameters: list[str] | None, flags: set[str
                 "name": values["name"],
                 "state": "DYING" if values["dying"] == "true" else "ACTIVE",
                 "cpusetid": int(values["cpuset.id"]),
-                "ipv4_addrs": [],
-                "ipv6_addrs": [],
+                "ipv4_addrs": _list(values["ip4.addr"]),
+                "ipv6_addrs": _list(values["ip6.addr"]),
             }
         first: dict[str, object] = {"name": values["name"]} if "N" in flags else {"jid": jid}
         rest = {"ipv4": values["ip4.addr"].split(",")[0], "hostname": values["host.hostname"], "path": values["path"]}
@@ -143,7 +143,7 @@ def _encode(values: dict[str, str], parameters: list[str] | None, flags: set[str
     for name in parameters:
         value = values.get(name, "")
         if name in _LISTS:
-            found[name] = [each for each in value.split(",") if each]
+            found[name] = _list(value)
         elif name in BOOLEAN and "n" in flags:
             found[name] = value == "true"
         else:
@@ -152,6 +152,19 @@ def _encode(values: dict[str, str], parameters: list[str] | None, flags: set[str
 
 
 def _compact(jails: list[dict[str, object]]) -> str:
-    """libxo's JSON: a blank after the colon of the version and of what opens a container, none between the fields."""
-    body = ", ".join(json.dumps(each, separators=(",", ":"), ensure_ascii=False) for each in jails)
+    """libxo's JSON: a blank after the colon of the version and of what opens a list or container, and before such a
+    name, none between the fields.
+    """
+    body = ", ".join(
+        "{" + ",".join(_field(name, value) for name, value in each.items()).lstrip() + "}" for each in jails
+    )
     return f'{{"__version": "2", "jail-information": {{"jail": [{body}]}}}}'
+
+
+def _list(value: str) -> list[str]:
+    return [each for each in value.split(",") if each]
+
+
+def _field(name: str, value: object) -> str:
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    return f' "{name}": {text}' if isinstance(value, list) else f'"{name}":{text}'

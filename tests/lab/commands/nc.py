@@ -31,8 +31,10 @@ def main(arguments: list[str], caller: Caller, output: Output) -> Execute:
         output.err(USAGE)
         raise Exit(1)
     port, host = words[-1], words[0] if len(words) == 2 else ""
-    if not port.isdecimal() or int(port) not in PORTS:
-        output.fail(1, f"nc: port number invalid: {port}")
+    if not port.removeprefix("-").isdecimal() or int(port) not in PORTS:
+        # strtonum(3)'s words, in build_ports()
+        wrong = "invalid" if not port.removeprefix("-").isdecimal() else "too small" if int(port) < 1 else "too large"
+        output.fail(1, f"nc: port number {wrong}: {port}")
     six = "6" in flags or (":" in host and "4" not in flags)
     scope = None
     if host:

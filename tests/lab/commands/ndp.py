@@ -1,4 +1,4 @@
-"""ndp(8) of FreeBSD 13.2: -a, -c, -d, -s, -n.
+"""ndp(8) of FreeBSD 13.2: -a, -c, -d, -i, -s, -n.
 
 Source: usr.sbin/ndp/ndp.c; freebsd-13.2/4-neighbours.txt, 4b-neighbours.txt.
 """
@@ -10,10 +10,10 @@ import json
 from typing import NoReturn
 
 from tests.lab.commands.support import BadOption, Caller, Exit, Output, getopt, scope_interface, strip_libxo
-from tests.lab.kernel import neighbours, routing
+from tests.lab.kernel import interfaces, neighbours, routing
 from tests.lab.kernel.errors import Refused
 from tests.lab.kernel.neighbours import Entry
-from tests.lab.kernel.state import INET6, Interface, Rtf, is_link_local, scoped_text, with_scope
+from tests.lab.kernel.state import INET6, Interface, Nd6, Rtf, is_link_local, scoped_text, with_scope
 
 USAGE = """usage: ndp [-nt] hostname
        ndp [-nt] -a | -c | -p | -r | -H | -P | -R
@@ -28,6 +28,16 @@ HEADER = "Neighbor                             Linklayer Address  Netif Expire  
 _ADDRESS, _ETHER, _INTERFACE = 36, 17, 6
 MAC_BYTES = 6
 _DAY, _HOUR, _MINUTE = 86400, 3600, 60
+#: ifinfo()'s words for the flags of an interface, in its order.
+_FLAGS = {
+    "disabled": Nd6.IFDISABLED,
+    "nud": Nd6.PERFORMNUD,
+    "accept_rtadv": Nd6.ACCEPT_RTADV,
+    "auto_linklocal": Nd6.AUTO_LINKLOCAL,
+    "no_prefer_iface": Nd6.NO_PREFER_IFACE,
+}
+#: The kernel's defaults (nd6.h); "reachable" is drawn by lot on FreeBSD, and the lab knows no MTUs of router advertisements.
+_TIMES = "linkmtu=0, maxmtu=0, curhlim=64, basereachable=30s0ms, reachable=30s, retrans=1s0ms"
 _PROBES = 3  # how often an unanswered solicitation has been sent by the time somebody looks (nd6_mmaxtries)
 
 
@@ -35,7 +45,7 @@ def main(arguments: list[str], caller: Caller, output: Output) -> None:
     """Run the command; Exit with 1 when it fails."""
     rest, style = strip_libxo(arguments)
     try:
-        options, words = getopt("ndp", rest, "acd:ns:t", output)
+        options, words = getopt("ndp", rest, "acd:i:ns:t", output)
     except BadOption:
         _usage(output)
     flags = dict(options)
@@ -45,6 +55,8 @@ def main(arguments: list[str], caller: Caller, output: Output) -> None:
         _clear(caller, output)
     elif "d" in flags and not words:
         _delete(flags["d"], caller, output)
+    elif "i" in flags:
+        _interface(flags["i"], words, caller, output)
     elif "s" in flags and words:
         _set(flags["s"], words, caller, output)
     elif words and not flags.keys() - {"n", "t"}:
@@ -151,12 +163,26 @@ def _set(text: str, words: list[str], caller: Caller, output: Output) -> None:
     neighbours.pin(caller.vnet, interface, INET6, value, ":".join(f"{byte:02x}" for byte in mac))
 
 
+def _interface(name: str, words: list[str], caller: Caller, output: Output) -> None:
+    """ifinfo() of ndp.c: set flags of neighbour discovery ("-disabled" clears one; other words do nothing), show all."""
+    interface = caller.vnet.interface(name)
+    if interface is None:
+        output.fail(1, "ndp: ioctl(SIOCGIFINFO_IN6): Device not configured")
+    for word in words:
+        _privileged(caller, output)
+        flag = _FLAGS.get(word.removeprefix("-"), Nd6(0))
+        interfaces.set_nd6(interface, interface.nd6 & ~flag if word.startswith("-") else interface.nd6 | flag)
+    output.out(_TIMES)
+    if interface.nd6:
+        output.out(f"\nFlags: {''.join(f'{word} ' for word, flag in _FLAGS.items() if flag in interface.nd6)}")
+    output.out("\n")
+
+
 def _show(text: str, caller: Caller, output: Output) -> None:
     value, _interface = _address(text, caller, output)
     lines = [_line(caller, entry) for entry in neighbours.entries(caller.vnet, INET6) if entry.value == value]
     if not lines:
-        output.out(f"{text} ({text}) -- no entry\n")
-        raise Exit(1)
+        output.fail(1, f"ndp: {text} ({text}) -- no entry")
     output.out("".join(f"{line}\n" for line in [HEADER, *lines]))
 
 
@@ -177,5 +203,5 @@ def _privileged(caller: Caller, output: Output) -> None:
 
 
 def _usage(output: Output) -> NoReturn:
-    output.err(USAGE)
+    output.out(USAGE)
     raise Exit(1)

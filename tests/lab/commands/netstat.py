@@ -32,6 +32,7 @@ from tests.lab.kernel.state import (
     with_scope,
 )
 
+LINK = 0  # link-level addresses, for -i: no family of routes
 USAGE = """usage: netstat [-46AaLnRSTWx] [-f protocol_family | -p protocol]
                [-M core] [-N system]
        netstat -i | -I interface [-46abdhnW] [-f address_family]
@@ -49,7 +50,7 @@ USAGE = """usage: netstat [-46AaLnRSTWx] [-f protocol_family | -p protocol]
        netstat -gs [-46s] [-f address_family] [-M core] [-N system]
        netstat -Q
 """
-FAMILIES: dict[str, int] = {"inet": INET, "inet6": INET6}
+FAMILIES: dict[str, int] = {"inet": INET, "inet6": INET6, "link": LINK}
 _TITLES = {INET: "Internet", INET6: "Internet6"}
 _LETTERS = (
     (Rtf.UP, "U", "up"),
@@ -67,6 +68,7 @@ _GATEWAY_WIDTH = {INET: 18, INET6: 29}
 _INTERFACE_WIDTH = 8
 _INTERFACE_WIDTH_WIDE = {INET: 10, INET6: 8}
 _FLAGS_WIDTH = 6
+_NAME_WIDTH, _NETWORK_WIDTH, _ADDRESS_WIDTH = 5, 13, 17  # of -i (if.c)
 #: Linux's TCP states (net/tcp_states.h) in FreeBSD's words (netinet/tcp_fsm.h).
 _TCP_STATES = {
     1: "ESTABLISHED",
@@ -131,16 +133,18 @@ def main(arguments: list[str], caller: Caller, output: Output) -> None:
         if letter == "p" and value != "tcp":
             output.fail(1, f"netstat: {value}: unknown or uninstrumented protocol")
     encoded = style.startswith("json")
-    families: list[int] = [family] if family else [INET, INET6]
+    families: list[int] = [INET, INET6] if family is None else [family]
     if "r" in flags:
         (_routes_json if encoded else _routes_text)(caller.vnet, families, output, wide="W" in flags)
     elif flags & {"i", "I"}:
         name = next((value for letter, value in options if letter == "I"), None)
         if name is not None and caller.vnet.interface(name) is None:
             output.fail(1, f"netstat: interface {name} does not exist")
-        if not encoded:
-            output.fail(1, "netstat: the lab prints interfaces as JSON only (--libxo json)")
-        _interfaces_json(caller.vnet, name, output)
+        rows = _interfaces(caller.vnet, name, [LINK, *families] if family is None else families)
+        if encoded:
+            output.out(f'{{"statistics": {{"interface": [{", ".join(map(_fields, rows))}]}}}}\n')
+        else:
+            _interfaces_text(rows, output, octets="b" in flags, wide="W" in flags)
     elif "Q" in flags:
         output.out(_NETISR)
     elif flags & {"s", "m", "B", "g", "w"}:
@@ -218,20 +222,20 @@ def _routes_json(vnet: Vnet, families: list[int], output: Output, *, wide: bool)
     )
 
 
-def _interfaces_json(vnet: Vnet, name: str | None, output: Output) -> None:
+def _interfaces(vnet: Vnet, name: str | None, families: list[int]) -> list[dict[str, object]]:
+    """The rows of -i in these families (intpr()): each interface's own, then its addresses', families together."""
     counted = vnet.namespace.counters()
     nothing = Counters(0, 0, 0, 0, 0, 0)
-    entries = []
+    rows: list[dict[str, object]] = []
     for interface in vnet.interfaces:
         if name not in (None, interface.name):
             continue
         count = counted.get(interface.link, nothing)
-        flags = f"{interface.flags.value:#x}"
-        entries.append(
-            _fields(
-                {
-                    "name": interface.name,
-                    "flags": flags,
+        first: dict[str, object] = {"name": interface.name, "flags": f"{interface.flags.value:#x}"}
+        if LINK in families:
+            rows.append(
+                first
+                | {
                     "mtu": interface.mtu,
                     "network": f"<Link#{interface.index}>",
                     "address": interface.ether or interface.name,
@@ -245,25 +249,42 @@ def _interfaces_json(vnet: Vnet, name: str | None, output: Output) -> None:
                     "collisions": 0,
                 }
             )
-        )
         order = list(dict.fromkeys(address.family for address in interface.addresses))
         for address in sorted(interface.addresses, key=lambda each: order.index(each.family)):
-            own, net = _network_of(vnet, interface, address)
-            entries.append(
-                _fields(
-                    {
-                        "name": interface.name,
-                        "flags": flags,
-                        "network": net,
-                        "address": own,
-                        "received-packets": 0,
-                        "received-bytes": 0,
-                        "sent-packets": 0,
-                        "sent-bytes": 0,
-                    }
-                )
-            )
-    output.out(f'{{"statistics": {{"interface": [{", ".join(entries)}]}}}}\n')
+            if address.family in families:
+                own, net = _network_of(vnet, interface, address)
+                none = dict.fromkeys(("received-packets", "received-bytes", "sent-packets", "sent-bytes"), 0)
+                rows.append(first | {"network": net, "address": own} | none)
+    return rows
+
+
+def _interfaces_text(rows: list[dict[str, object]], output: Output, *, octets: bool, wide: bool) -> None:
+    """The table of -i; a column that a row has nothing for shows "-"."""
+    names, nets, addresses = ([str(row[key]) for row in rows] for key in ("name", "network", "address"))
+    widths = [_NAME_WIDTH, _NETWORK_WIDTH, _ADDRESS_WIDTH]
+    if wide:
+        widths = [max([least, *map(len, texts)]) for least, texts in zip(widths, (names, nets, addresses), strict=True)]
+    columns = [
+        ("Ipkts", "received-packets", 8),
+        ("Ierrs", "received-errors", 5),
+        ("Idrop", "dropped-packets", 5),
+        *([("Ibytes", "received-bytes", 10)] if octets else []),
+        ("Opkts", "sent-packets", 8),
+        ("Oerrs", "send-errors", 5),
+        *([("Obytes", "sent-bytes", 10)] if octets else []),
+        ("Coll", "collisions", 5),
+    ]
+
+    def line(name: str, mtu: object, net: str, address: str, values: list[object]) -> str:
+        texts = (f"{text[:width]:<{width}}" for text, width in zip((net, address), widths[1:], strict=True))
+        numbers = " ".join(f"{value!s:>{width}}" for value, (_title, _key, width) in zip(values, columns, strict=True))
+        return f"{name[: widths[0]]:<{widths[0]}} {mtu!s:>5} {' '.join(texts)} {numbers}\n"
+
+    output.out(line("Name", "Mtu", "Network", "Address", [title for title, _key, _width in columns]))
+    for row, name, net, address in zip(rows, names, nets, addresses, strict=True):
+        output.out(
+            line(name, row.get("mtu", "-"), net, address, [row.get(key, "-") for _title, key, _width in columns])
+        )
 
 
 def _network_of(vnet: Vnet, interface: Interface, address: Address) -> tuple[str, str]:

@@ -34,12 +34,14 @@ USAGE = """usage:
 \t    [-p pattern] [-S sourceaddr] [-s packetsize] [-t timeout] [-W waittime] [hops ...] IPv6-host
 """
 SIZE4, SIZE6 = 56, 8
+FLOOD = 0.01  # seconds between packets of -f, or as fast as they come back
+MOST_PCP = 7
 
 
 def main(arguments: list[str], caller: Caller, output: Output) -> Execute:
     """Check the command line; order the packets to be sent. Exit with FreeBSD's status for what it does not take."""
     try:
-        options, words = getopt("ping", arguments, "46c:i:t:W:S:s:nqom:vD", output)
+        options, words = getopt("ping", arguments, "46C:c:fI:i:t:W:S:s:nqom:vD", output)
     except BadOption:
         words, options = [], []
     if len(words) != 1:
@@ -57,8 +59,14 @@ def main(arguments: list[str], caller: Caller, output: Output) -> Execute:
             EX_NOHOST,
             f"ping: cannot resolve {host}: Unknown host" if not six else f"ping: {host}: Name does not resolve",
         )
-    if not caller.jail.raw_sockets or not caller.root:
+    if not may_send(caller):
         output.fail(EX_OSERR, f"ping: ssend socket: {Errno.EPERM.value}")
+    if "I" in flags and six and scope is None:
+        scope = caller.vnet.interface(flags["I"])
+        if scope is None:
+            output.fail(1, f"ping: {flags['I']}: invalid interface name")
+    if not -1 <= _integer(flags.get("C", "-1")) <= MOST_PCP:
+        output.fail(EX_USAGE, f"ping: invalid PCP: `{flags['C']}'")
     if scope is not None:
         interfaces.realise(scope)
     order = {
@@ -68,12 +76,12 @@ def main(arguments: list[str], caller: Caller, output: Output) -> Execute:
         "scope": scope.link if scope else 0,
         "names": {str(each.link): each.name for each in caller.vnet.interfaces if each.link},
         "count": _number(flags, "c", output, 0),
-        "interval": _number(flags, "i", output, 1),
+        "interval": FLOOD if "f" in flags else _number(flags, "i", output, 1),
         "timeout": _number(flags, "t", output, 0),
         "wait": _number(flags, "W", output, 0) / 1000,
         "size": int(_number(flags, "s", output, SIZE6 if six else SIZE4)),
         "ttl": int(_number(flags, "m", output, 0)),
-        "quiet": "q" in flags,
+        "quiet": bool({"q", "f"} & flags.keys()),  # FreeBSD prints a dot for each lost one of -f
         "once": "o" in flags,
         "verbose": "v" in flags,
         "source": source,
@@ -86,6 +94,23 @@ def main(arguments: list[str], caller: Caller, output: Output) -> Execute:
     elif scope is None and is_link_local(INET6, int(address)):
         order["refusal"] = Errno.EHOSTUNREACH.value
     return Execute([*caller.machine.python, str(caller.machine.programs / ".ping.py"), json.dumps(order)])
+
+
+def may_send(caller: Caller) -> bool:
+    """Tell whether the caller gets a raw socket.
+
+    In a vnet of its own a jail's root always does: PRIV_NETINET_RAW is among what prison_priv_check() (kern_jail.c)
+    allows there before allow.raw_sockets is asked.
+    """
+    return caller.root and (caller.jail.own_vnet or caller.jail.raw_sockets)
+
+
+def _integer(text: str) -> int:
+    """A number, or one that no option takes."""
+    try:
+        return int(text)
+    except ValueError:
+        return MOST_PCP + 1
 
 
 def _number(flags: dict[str, str], letter: str, output: Output, default: float) -> float:

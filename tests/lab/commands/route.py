@@ -218,9 +218,9 @@ def _flush(words: list[str], caller: Caller, output: Output, *, quiet: bool) -> 
 
 
 def _destination(caller: Caller, route: Route) -> str:
-    if route.key.prefix_length == 0:
+    if route.key.prefix_length == 0 and route.key.family == INET:
         return "default"
-    return scoped_text(caller.vnet, route.key.family, route.key.value)
+    return scoped_text(caller.vnet, route.key.family, route.key.value)  # IPv6's default is "::" (11-rc.txt)
 
 
 def _word(request: _Request, words: list[str], caller: Caller, output: Output) -> None:
@@ -279,6 +279,8 @@ def _target(request: _Request, word: str, output: Output, caller: Caller) -> Non
     _family, value = _parse(text, word, request, output, caller)
     request.value = value
     if slash:
+        if family == INET:
+            request.target = text  # getaddr() ends the word where the slash was, and puts that back for inet6 only
         if not length.isdecimal() or int(length) > WIDTH[family]:
             output.fail(EX_USAGE if family == INET6 else EX_NOHOST, f"route: bad address: {word}")
         request.prefix_length = int(length)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import NoReturn
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, NoReturn
 
 from tests.lab.kernel.errors import Errno, Refused
 from tests.lab.kernel.machine import Machine
@@ -73,6 +74,16 @@ class Caller:
         """Refused with EPERM unless it is root."""
         if not self.root:
             raise Refused(Errno.EPERM)
+
+    def administers_network(self) -> None:
+        """Refused with EPERM unless it is root in a vnet of its own (kern_jail.c, prison_priv_check: PRIV_NET_*)."""
+        self.privileged()
+        if not self.jail.own_vnet:
+            raise Refused(Errno.EPERM)
+
+
+#: A command: (arguments, who calls, where to print) to nothing, or an order to go on elsewhere.
+Command = Callable[[list[str], "Caller", Output], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,3 +161,33 @@ def scope_interface(vnet: Vnet, text: str) -> tuple[str, Interface | None]:
     if interface is None:
         raise KeyError(name)
     return address, interface
+
+
+def with_jail_option(name: str, letters: str, command: Command) -> Command:
+    """Give a command the `-j JAIL` of the releases that have it (jail_attach(2) before anything else is done).
+
+    *letters* are its other options. Where the release has none, the command sees the -j, and refuses it. The words for
+    an unknown jail are libjail's in all of these commands.
+    """
+
+    def main(arguments: list[str], caller: Caller, output: Output) -> Any:
+        if name not in caller.machine.kernel.jail_option:
+            return command(arguments, caller, output)
+        plain, style = strip_libxo(arguments)
+        libxo = ["--libxo", style] if plain != arguments else []
+        try:
+            options, rest = getopt(name, plain, letters + "j:", Output())
+        except BadOption:
+            return command(arguments, caller, output)  # it says what it has to say
+        jails = [value for letter, value in options if letter == "j"]
+        if not jails:
+            return command(arguments, caller, output)
+        try:
+            jail = caller.machine.find(caller.jail, jails[-1])
+            caller.privileged()
+        except Refused as refused:
+            output.fail(1, f"{name}: {refused.message}")
+        kept = [word for letter, value in options if letter != "j" for word in (f"-{letter}", value) if word]
+        return command([*libxo, *kept, *rest], replace(caller, jail=jail), output)
+
+    return main

@@ -9,7 +9,7 @@ import time
 from tests.lab.commands.support import BadOption, Caller, Exit, Output, getopt
 from tests.lab.kernel import interfaces
 from tests.lab.kernel.errors import Errno
-from tests.lab.kernel.sysctls import AFTER, CONSTANTS, LINUX_FILES, VNET_DEFAULTS, Constant
+from tests.lab.kernel.sysctls import AFTER, LINUX_FILES, VNET_DEFAULTS, Constant, constants
 
 USAGE = """usage: sysctl [-bdehiNnoqTtWx] [ -B <bufsize> ] [-f filename] name[=value] ...
        sysctl [-bdehNnoqTtWx] [ -B <bufsize> ] -a
@@ -47,15 +47,16 @@ def tree(caller: Caller) -> list[Constant]:
     vnet = caller.vnet
     found: list[Constant] = []
     later = {after: name for name, after in AFTER.items()}
-    for constant in CONSTANTS:
+    for constant in constants(caller.machine.kernel):
         if constant.name == "net.link.ether.inet.allow_multicast":
             found += [Constant(name, vnet.sysctls[name]) for name in VNET_DEFAULTS if name not in AFTER]
             found.append(Constant("net.link.generic.system.ifcount", len(vnet.interfaces)))
-        found.append(constant)
+        value = vnet.sysctls.get(constant.name, constant.value)
+        found.append(Constant(constant.name, value, constant.kind))
         if constant.name == "kern.osreldate":
             found += _about_boot(caller)
-        if constant.name in later:
-            name = later[constant.name]
+        name = later.get(constant.name, "")
+        if name in vnet.sysctls:
             found.append(Constant(name, vnet.sysctls[name]))
     found.append(Constant("security.jail.jailed", int(caller.jail.jid != 0)))
     found.append(Constant("security.jail.vnet", int(caller.jail.own_vnet and caller.jail.jid != 0)))

@@ -1,14 +1,13 @@
-"""uname(1), kldstat(8) and kldload(8) of FreeBSD 13.2, for a kernel with everything built in.
+"""uname(1), kldstat(8), kldload(8) and setfib(1) of FreeBSD 13.2, for a kernel with everything built in.
 
-Sources: usr.bin/uname/uname.c, sbin/kldstat/kldstat.c, sbin/kldload/kldload.c; freebsd-13.2/15-host.txt.
+Sources: usr.bin/uname/uname.c, sbin/kldstat/kldstat.c, sbin/kldload/kldload.c, usr.sbin/setfib/setfib.c;
+freebsd-13.2/15-host.txt.
 """
 
 from __future__ import annotations
 
-from tests.lab.commands.support import BadOption, Caller, Exit, Output, getopt
-from tests.lab.kernel.sysctls import OSRELDATE, OSRELEASE
+from tests.lab.commands.support import BadOption, Caller, Execute, Exit, Output, getopt
 
-VERSION = f"FreeBSD {OSRELEASE} GENERIC"
 #: Modules of the kernel file by their ids, as far as anybody asks for them.
 MODULES = {"if_epair": 100, "if_lo": 101, "carp": 102, "pf": 103, "pfsync": 104, "pflog": 105, "if_bridge": 106}
 
@@ -26,16 +25,17 @@ def uname(arguments: list[str], caller: Caller, output: Output) -> None:
     flags = {letter for letter, _value in options} or {"s"}
     if "a" in flags:
         flags |= set("mnrsv")
+    kernel = caller.machine.kernel
     values = {
         "s": "FreeBSD",
         "n": caller.jail.hostname,
-        "r": OSRELEASE,
-        "v": VERSION,
+        "r": kernel.osrelease,
+        "v": f"FreeBSD {kernel.osrelease} GENERIC",
         "m": "amd64",
         "p": "amd64",
         "i": "GENERIC",
-        "K": str(OSRELDATE),
-        "U": str(OSRELDATE),
+        "K": str(kernel.osreldate),
+        "U": str(kernel.osreldate),
         "o": "FreeBSD",
         "b": "0" * 40,
     }
@@ -93,3 +93,14 @@ def kldload(arguments: list[str], caller: Caller, output: Output) -> None:
                 output.err(f"kldload: can't load {word}: {reason}\n")
     if failed:
         raise Exit(1)
+
+
+def setfib(arguments: list[str], _caller: Caller, output: Output) -> Execute:
+    """Run a command with another routing table: there is table 0 only (net.fibs)."""
+    words = [word for word in arguments if word != "-F"]
+    number = words.pop(0).removeprefix("-") if words else ""
+    if not number.isdecimal() or not words:
+        output.fail(1, "usage: setfib [-F] value command")
+    if int(number) != 0:
+        output.fail(1, "setfib: setfib: Invalid argument")
+    return Execute(words)

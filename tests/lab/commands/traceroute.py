@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import json
 
+from tests.lab.commands.ping import may_send
 from tests.lab.commands.support import BadOption, Caller, Execute, Exit, Output, getopt
 
 HOPS, QUERIES, WAIT = 64, 3, 5
@@ -32,7 +33,7 @@ def _main(name: str, arguments: list[str], caller: Caller, output: Output, *, si
     except (BadOption, ValueError, IndexError):
         output.err(f"usage: {name} [-n] [-m hops] [-q queries] [-w wait] host (what the lab has of it)\n")
         raise Exit(1) from None
-    if not caller.jail.raw_sockets or not caller.root:
+    if not may_send(caller):
         output.fail(1, f"{name}: icmp socket: Operation not permitted")
     order = {"six": six, "target": target, "hops": numbers[0], "queries": numbers[1], "wait": numbers[2]}
     return Execute([*caller.machine.python, str(caller.machine.programs / ".traceroute.py"), json.dumps(order)])

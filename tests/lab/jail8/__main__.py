@@ -8,10 +8,11 @@ from pathlib import Path
 
 from tests.lab.jail8 import conf
 from tests.lab.jail8.machine import LabMachine
-from tests.lab.jail8.run import Run, warn
+from tests.lab.jail8.run import JailError, Run, warn
 
 CONF_FILE = "/etc/jail.conf"
 OPTIONS, WITH_VALUE = "cdhilmqrRv", "fJnpsuU"
+NAMING = {"n": "name", "s": "securelevel"}
 USAGE = """\
 usage: jail [-dhilqv] [-J jid_file] [-u username] [-U username]
             -[cmr] param=value ... [command=command ...]
@@ -61,6 +62,8 @@ class Command:
         self.jails: list[conf.Jail] = []
         self.seen: dict[str, bool] = {}
         self.note_remove = False
+        self.named: list[str] = []  # what -n and -s say
+        self.show_jid = False
 
     def run(self, arguments: list[str]) -> int:
         """Do what the arguments say; return the exit status. Raises Usage, conf.ConfError."""
@@ -68,17 +71,23 @@ class Command:
         self.file = values.get("f", CONF_FILE)
         for letter in given:
             self.verbose = {"v": 1, "q": -1}.get(letter, self.verbose)
-        absent = [letter for letter in "dhiJlmnpsuU" if letter in given]
+        absent = [letter for letter in "hJluU" if letter in given]
         if absent:
             warn(f"the lab has no -{absent[0]}")
             return 1
+        if "m" in given and "r" in given:
+            warn("the lab has no -mr")
+            return 1
+        if "m" in given and ("c" not in given or self._runs(names)):
+            return self.modify(names)
+        self.named = [f"{name}={values[letter]}" for letter, name in NAMING.items() if letter in values]
+        self.show_jid = "i" in given
         if "R" in given:
             if "c" in given or not names:
                 raise Usage
             return self.remove(names)
-        if "c" in given and (len(names) > 1 or (names and "=" in names[0])):
-            if "r" in given:
-                warn("the lab restarts jails of a jail.conf only")
+        if "c" in given and (len(names) > 1 or (names and "=" in names[0]) or self.named):
+            if "r" in given and self._runs(names) and self.remove([self._named(names)]):
                 return 1
             return self.create(names)
         if "c" not in given and "r" not in given:
@@ -93,13 +102,13 @@ class Command:
     def load(self) -> None:
         """Read the jail.conf."""
         if self.file == "-":
-            self.jails = conf.jails(conf.parse(sys.stdin.read(), "STDIN"))
+            self.jails = conf.jails(conf.parse(sys.stdin.read(), "STDIN", includes=self.machine.includes()))
             return
         try:
             text = Path(self.file).read_text(encoding="utf-8", errors="surrogateescape")
         except OSError as error:
             raise conf.ConfError([f"{self.file}: {error.strerror}"]) from error
-        self.jails = conf.jails(conf.parse(text, self.file))
+        self.jails = conf.jails(conf.parse(text, self.file, includes=self.machine.includes()))
 
     def create(self, parameters: list[str]) -> int:
         """`jail -c name=value ...`: one jail from the command line."""
@@ -110,12 +119,38 @@ class Command:
                 jail.add(conf.Parameter("command", [(word,) for word in words + parameters[index + 1 :]]))
                 break
             jail.add_text(text)
+        for text in self.named:
+            jail.add_text(text)
         run = self._run(jail)
         name = jail.string("jid") or jail.string("name")
         if name is not None and self.machine.find(name) is not None:
             warn(f'"{name}" already exists')
             return 1
-        return 0 if run.start() else 1
+        if not run.start():
+            return 1
+        if self.show_jid:
+            sys.stdout.write(f"{run.jid}\n")
+        return 0
+
+    def modify(self, parameters: list[str]) -> int:
+        """`jail -m jid=N|name=NAME parameter=value ...`: change a running jail's parameters (update_jail)."""
+        jail = conf.Jail(None)
+        for text in parameters:
+            jail.add_text(text)
+        name = jail.string("jid") or jail.string("name")
+        if name is None:
+            raise Usage
+        jid = self.machine.find(name)
+        if jid is None:
+            warn(f'"{name}" not found')
+            return 1
+        changes = {key: value for key, value in jail.kernel().items() if key not in ("jid", "name")}
+        problems = self.machine.check(changes)
+        for problem in problems:
+            warn(problem)
+        if not problems:
+            self.machine.change(jid, changes)
+        return 1 if problems else 0
 
     def remove(self, names: list[str]) -> int:
         """`jail -R`: remove running jails, whatever any file says."""
@@ -209,6 +244,16 @@ class Command:
         return not problems
 
     @staticmethod
+    def _named(parameters: list[str]) -> str:
+        """Return the jail that `jid=` or `name=` means, or nothing."""
+        given = dict(text.split("=", 1) for text in parameters if "=" in text)
+        return given.get("jid") or given.get("name") or ""
+
+    def _runs(self, parameters: list[str]) -> bool:
+        name = self._named(parameters)
+        return bool(name) and self.machine.find(name) is not None
+
+    @staticmethod
     def _called(jail: conf.Jail) -> str:
         return jail.string("jid") or jail.string("name") or jail.name or ""
 
@@ -228,4 +273,6 @@ def main(directory: str, arguments: list[str]) -> int:
     except conf.ConfError as error:
         for message in error.messages:
             warn(message)
+    except JailError as error:
+        warn(str(error))
     return 1

@@ -1,12 +1,13 @@
-"""jail.conf(5): from the text to each jail's parameters. Pure.
+"""jail.conf(5): from the text to each jail's parameters. Pure, but for files that are included.
 
-Follows jaillex.l, jailparse.y and config.c in FreeBSD 13's usr.sbin/jail.
+Follows jaillex.l, jailparse.y and config.c in FreeBSD 13's usr.sbin/jail; `.include` as in FreeBSD 14's config.c.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 #: Parameters that jail(8) itself acts on (config.c, PF_INTERNAL); all others go to the kernel.
 INTERNAL = frozenset(
@@ -58,6 +59,8 @@ INTEGERS = frozenset({"exec.fib", "exec.timeout", "stop.timeout"})
 LISTS = frozenset({"ip4.addr", "ip6.addr"})
 #: Set by the jail's name in the file, and never again (PF_IMMUTABLE).
 IMMUTABLE = frozenset({"jid", "name"})
+
+MAX_INCLUDES = 32  # config.c, include_config()
 
 _WORD = re.compile(r"[A-Za-z0-9_!%&()\-.:<>?@\[\]^`|~]+")
 _ESCAPE = re.compile(r"\\(?:[0-7]{1,3}|x[0-9A-Fa-f]{1,2}|.|\n)")
@@ -167,8 +170,22 @@ class Jail:
             if any(equal_options(parameter.name, name) for name in INTERNAL):
                 continue
             values = self.values(parameter.name)
-            wanted = values if parameter.name in LISTS else values[-1:]
+            wanted = [_bare(value) for value in values] if parameter.name in LISTS else values[-1:]
             found[parameter.name] = ",".join(wanted) if wanted else None
+        return found
+
+    def interface_addresses(self, name: str) -> list[tuple[str, str]]:
+        """Return (interface, address with its mask, if any) for each value of ip4.addr or ip6.addr that jail(8) puts on
+        an interface: those with `IF|` before them, and all of them where there is `interface` (check_intparams).
+        """
+        default = self.string("interface")
+        found = []
+        for value in self.values(name):
+            interface, bar, address = value.partition("|")
+            if bar:
+                found.append((interface, address))
+            elif default is not None:
+                found.append((default, value))
         return found
 
     def add(self, given: Parameter) -> None:
@@ -204,6 +221,12 @@ class Jail:
             elif parameter.name in INTEGERS and not re.fullmatch(r"\s*[-+]?\d+", value):
                 wrong.append(f'{parameter.name}: non-integer value "{value}"')
         return wrong
+
+
+def _bare(value: str) -> str:
+    """An address without the interface before it and the mask and options after it."""
+    _interface, bar, address = value.partition("|")
+    return (address if bar else value).partition("/")[0].partition(" ")[0]
 
 
 def _leading_integer(text: str) -> int:
@@ -330,12 +353,13 @@ def tokens(text: str, file: str) -> Iterator[Token]:
 
 
 class _Parser:
-    """jailparse.y: sections and parameters from tokens."""
+    """jailparse.y: sections and parameters from tokens. *depth*: how many files include this one, None: none may."""
 
-    def __init__(self, text: str, file: str) -> None:
+    def __init__(self, text: str, file: str, depth: int | None) -> None:
         self._tokens = list(tokens(text, file))
         self._at = 0
         self._file = file
+        self._depth = depth
 
     def _peek(self) -> Token:
         return self._tokens[self._at] if self._at < len(self._tokens) else ("", "", False, 0)
@@ -361,9 +385,32 @@ class _Parser:
                 self._next()
                 found.append(Section(name, self._body()))
                 continue
+            if name == ".include" and kind == "text" and self._depth is not None:
+                found += self._include(self._depth)
+                continue
             if not found or found[-1].name != "*":
                 found.append(Section("*", []))
             found[-1].parameters.append(self._parameter(kind, name))
+        return found
+
+    def _include(self, depth: int) -> list[Section]:
+        """`.include "PATTERN";` (include_config): each file in its place; a relative one is beside this file."""
+        import glob  # costs every jail(8) what few need
+
+        kind, pattern, _, _ = self._next()
+        end = self._next()
+        if kind != "text" or end[0] != ";":
+            raise self._fail(end)
+        if depth > MAX_INCLUDES:
+            raise ConfError(["maximum include depth exceeded"])
+        path = Path(self._file).parent / pattern
+        found: list[Section] = []
+        for name in sorted(glob.glob(str(path))) if glob.has_magic(pattern) else [str(path)]:  # noqa: PTH207
+            try:
+                text = Path(name).read_text(encoding="utf-8", errors="surrogateescape")
+            except OSError as error:
+                raise ConfError([f"{name}: {error.strerror}"]) from error
+            found += _Parser(text, name, depth + 1).sections()
         return found
 
     def _name(self) -> Token:
@@ -412,9 +459,12 @@ def _piece(token: Token) -> str | Variable:
     return Variable(token[1]) if token[0] == "variable" else token[1]
 
 
-def parse(text: str, file: str) -> list[Section]:
-    """Return the sections of a jail.conf in their order. Raises ConfError; `file` stands in its messages."""
-    return _Parser(text, file).sections()
+def parse(text: str, file: str, *, includes: bool = False) -> list[Section]:
+    """Return the sections of a jail.conf in their order. Raises ConfError; `file` stands in its messages.
+
+    *includes*: `.include` is a statement, as since 14.0, and not an unknown parameter.
+    """
+    return _Parser(text, file, 0 if includes else None).sections()
 
 
 def jails(sections: list[Section]) -> list[Jail]:

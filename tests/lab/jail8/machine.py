@@ -10,6 +10,8 @@ from tests.lab.kernel.client import Kernel, KernelError
 from tests.lab.kernel.errors import Refused
 from tests.lab.kernel.parameters import canonical
 
+FIRST_WITH_INCLUDE = 1400000
+
 
 class LabMachine:
     """`run.Machine` on the lab kernel whose folder is `directory`, seen from the caller's own jail."""
@@ -26,6 +28,10 @@ class LabMachine:
             if error.errno == "ENOENT":
                 return None
             raise JailError(str(error)) from error
+
+    def includes(self) -> bool:
+        """Return whether this release's jail.conf has `.include`: from 14.0 on."""
+        return int(self._kernel.release()["osreldate"]) >= FIRST_WITH_INCLUDE
 
     def names(self) -> list[str]:
         """Return the names of the running jails."""

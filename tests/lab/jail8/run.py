@@ -16,12 +16,17 @@ from pathlib import Path
 from typing import Protocol
 
 from tests.lab.jail8.conf import Jail
+from tests.lab.kernel.trees import resolve
 
+#: The parameters whose values jail(8) may have to put on an interface, and what ifconfig(8) wants for them: family, and
+#: the word and value for an address without a prefix length (run_command, IP__IP4_IFADDR and IP__IP6_IFADDR).
+ADDRESSES = {"ip4.addr": ("inet", "netmask", "255.255.255.255"), "ip6.addr": ("inet6", "prefixlen", "128")}
 #: The steps of a start and of a stop, in order. CREATE and REMOVE are jail_set(2) and jail_remove(2),
 #: TERMINATE sends SIGTERM to the jail's processes and waits for them.
 CREATE, REMOVE, TERMINATE = "create", "remove", "terminate"
 START = (
     "exec.prepare",
+    *ADDRESSES,
     "exec.prestart",
     CREATE,
     "exec.created",
@@ -30,18 +35,30 @@ START = (
     "command",
     "exec.poststart",
 )
-STOP = ("exec.prestop", "exec.stop", TERMINATE, REMOVE, "exec.poststop", "exec.release")
+STOP = (
+    "exec.prestop",
+    "exec.stop",
+    TERMINATE,
+    REMOVE,
+    "exec.poststop",
+    *reversed(ADDRESSES),
+    "exec.release",
+)
 IN_JAIL = frozenset({"exec.start", "command", "exec.stop"})
 #: With one of these in a start, the jail is made persistent until they have run (create_jail, dopersist).
 NEEDS_PERSIST = ("exec.start", "command", "exec.poststart")
 #: What jail(8) can do on FreeBSD and not here.
-REFUSED = ("mount", "mount.fstab", "mount.fdescfs", "mount.procfs", "exec.fib", "interface", "ip_hostname")
+REFUSED = ("ip_hostname",)
 
 STOP_SECONDS = 10  # DEFAULT_STOP_TIMEOUT
 SHELL = "/bin/sh"
 #: Any of these in a command line, and it goes to the shell (run_command).
 SHELL_CHARACTERS = frozenset("!\"$&'()*;<>?[\\]`{|}~")
 IFCONFIG = "/sbin/ifconfig"
+RC, RC_SHUTDOWN = "/etc/rc", "/etc/rc.shutdown"
+#: Where a jail's tree has no FreeBSD in it, the lab's own rc reads its rc.conf, and something stays for the daemons that
+#: a FreeBSD leaves running: without them a jail that is not persistent would be gone.
+LAB_RC = '"$0"; setsid sleep infinity </dev/null >/dev/null 2>&1 &'
 #: What login.conf(5)'s class "default" of a 13.2 sets, as 5-jail.txt shows it.
 LOGIN_PATH = "/sbin:/bin:/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin"
 LOGIN_ENVIRONMENT = {"BLOCKSIZE": "K", "LANG": "C.UTF-8", "MM_CHARSET": "UTF-8"}
@@ -108,7 +125,7 @@ class Run:
 
     def start(self) -> bool:
         """Start the jail; at the first failure undo what was done. Return whether it runs."""
-        problems = [*self.jail.judge(), *self.machine.check(self.jail.kernel())]
+        problems = [*self._misread(), *self.machine.check(self.jail.kernel())]
         problems += [f"{name}: the lab has none of this" for name in REFUSED if self.jail.find(name)]
         for problem in problems:
             self.warn(problem)
@@ -126,30 +143,49 @@ class Run:
 
     def stop(self) -> bool:
         """Stop the jail: a failure before its end leaves it running. Return whether nothing failed."""
+        problems = self._misread()
+        for problem in problems:
+            self.warn(problem)
+        if problems:
+            return False
         well = True
         for step in STOP:
             for string in self._strings(step):
-                if not self._do(step, string):
+                if not self._do(step, string, down=True):
                     well = False
                     if self.jid is not None:
                         return False
         return well
 
+    def _misread(self) -> list[str]:
+        """Return what is wrong with jail(8)'s own parameters (check_intparams): the fstabs must at least be there."""
+        problems = self.jail.judge()
+        for name in self.jail.values("mount.fstab"):
+            try:
+                Path(name).read_bytes() if name else b""
+            except OSError as error:
+                problems.append(f"mount.fstab: {name}: {error.strerror}")
+        return problems
+
     def _strings(self, step: str) -> list[str]:
         if step in {CREATE, REMOVE, TERMINATE}:
             return [step]
+        if step in ADDRESSES:
+            return ["|".join(each) for each in self.jail.interface_addresses(step)]
         values = [value for value in self.jail.values(step) if value]
         return values[:1] if step == "command" and self.jail.name is None else values
 
     def _undo(self, done: list[tuple[str, str]]) -> None:
-        """Go back through what a failed start has done; only two of its steps leave something."""
+        """Go back through what a failed start has done; only three of its steps leave something."""
         for step, string in reversed(done):
             if step == "vnet.interface":
                 self._command(step, [IFCONFIG, string, "-vnet", self._self()])
+            elif step in ADDRESSES:
+                self._do(step, string, down=True)
             elif step == CREATE:
                 self._remove(noted=self.jail.name is not None)
 
-    def _do(self, step: str, string: str) -> bool:
+    def _do(self, step: str, string: str, *, down: bool = False) -> bool:
         if step == CREATE:
             return self._create()
         if step == TERMINATE:
@@ -159,9 +195,25 @@ class Run:
             return self._remove(noted=self.note_remove)
         if step == "vnet.interface":
             return self._command(step, [IFCONFIG, string, "vnet", self._self()])
+        if step in ADDRESSES:
+            return self._command(step, self._alias(step, string, "-alias" if down else "alias"))
         if step == "command" and self.jail.name is None:
             return self._command(step, self.jail.values(step))
         return self._line(step, string)
+
+    @staticmethod
+    def _alias(step: str, string: str, verb: str) -> list[str]:
+        """Return the ifconfig(8) that puts an address on an interface or takes it away."""
+        interface, _bar, address = string.partition("|")
+        family, word, value = ADDRESSES[step]
+        plain, slash, mask = address.partition("/")
+        if not slash:
+            address, more = plain, [word, value]
+        elif "." in mask and family == "inet":
+            address, more = plain, [word, mask]
+        else:
+            more = []
+        return [IFCONFIG, interface, family, address, *more, verb]
 
     def _line(self, step: str, line: str) -> bool:
         background = line.endswith("&") and not SHELL_CHARACTERS.intersection(line[:-1])
@@ -306,8 +358,13 @@ class Run:
             environment = dict(os.environ)
             if (clean or user) and inside and system_user:
                 self._be_user(user, environment, clean=clean)
+            if inside and self.jail.integer("exec.fib"):
+                raise JailError("setfib: Invalid argument")  # net.fibs is 1
+            path = self.jail.string("path") or "/"
+            script = inside and argv[:2] == [SHELL, RC] and resolve(path, RC) is None
+            shutdown = inside and argv[:2] == [SHELL, RC_SHUTDOWN] and resolve(path, RC_SHUTDOWN) is None
             if inside and self.jid is not None:
-                self.machine.attach(self.jid, self.jail.string("path") or "/")
+                self.machine.attach(self.jid, "/" if script or shutdown else path)
             if (clean or user) and not (inside and system_user):
                 self._be_user(user, environment, clean=clean)
             if log is not None:
@@ -316,6 +373,10 @@ class Run:
             os.closerange(FIRST_DESCRIPTOR, os.sysconf("SC_OPEN_MAX"))
             # what stands in jail(8) as FreeBSD's path is the lab's command
             program = f"{self.machine.commands}/ifconfig" if argv[0] == IFCONFIG else argv[0]
+            if script:
+                program, argv = SHELL, [SHELL, "-c", LAB_RC, f"{self.machine.commands}/rc"]
+            elif shutdown:
+                os._exit(0)
             os.execvpe(program, argv, environment)
         except JailError as error:
             self.warn(str(error))

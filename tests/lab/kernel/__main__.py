@@ -16,6 +16,7 @@ from tests.lab.commands import COMMANDS
 from tests.lab.kernel import processes
 from tests.lab.kernel.linux import Linux
 from tests.lab.kernel.machine import Machine
+from tests.lab.kernel.releases import DEFAULT, RELEASES
 from tests.lab.kernel.server import Server
 from tests.lab.kernel.syscalls import CLONE_NEWNET, CLONE_NEWUTS, SETNS_NUMBER
 
@@ -61,6 +62,7 @@ def main() -> int:
     parser.add_argument("--dir", type=Path, required=True)
     parser.add_argument("--owner-fd", type=int)
     parser.add_argument("--ready-fd", type=int)
+    parser.add_argument("--kernel", choices=RELEASES, default=DEFAULT.name, help="which FreeBSD to play")
     options = parser.parse_args()
     directory: Path = options.dir.resolve()
     for number in (options.owner_fd, options.ready_fd):
@@ -77,6 +79,7 @@ def main() -> int:
         boot_time=time.time(),
         programs=directory / "bin",
         python=(str(Path(sys.executable).resolve()), "-IS"),
+        kernel=RELEASES[options.kernel],
     )
     server = Server(machine, directory, options.owner_fd)
     if options.ready_fd is not None:

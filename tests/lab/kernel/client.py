@@ -113,6 +113,11 @@ class Kernel:
         interfaces: list[dict[str, Any]] = self.call("interfaces", jail=jail)
         return interfaces
 
+    def release(self) -> dict[str, Any]:
+        """What the kernel plays: its name here, "osrelease" and "osreldate"."""
+        release: dict[str, Any] = self.call("release")
+        return release
+
     def where(self) -> str:
         """The full name of the jail that the calling process is in, "" for the machine or outside of the lab."""
         name: str = self.call("where")
@@ -136,8 +141,11 @@ class RunningKernel(Kernel):
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
-def launch(directory: Path | None = None) -> RunningKernel:
-    """Start a lab kernel in a new directory and wait until it serves; RuntimeError with its log if it does not."""
+def launch(directory: Path | None = None, *, kernel: str = "13.2") -> RunningKernel:
+    """Start a lab kernel in a new directory and wait until it serves; RuntimeError with its log if it does not.
+
+    *kernel* names what it plays: releases.RELEASES.
+    """
     if directory is None:
         directory = Path(tempfile.mkdtemp(prefix=Path(PREFIX).name, dir=Path(PREFIX).parent))
     directory.chmod(0o755)
@@ -148,7 +156,7 @@ def launch(directory: Path | None = None) -> RunningKernel:
         process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "tests.lab.kernel", "--dir", str(directory)),
-                *("--owner-fd", str(owner_read), "--ready-fd", str(ready_write)),
+                *("--owner-fd", str(owner_read), "--ready-fd", str(ready_write), "--kernel", kernel),
             ],
             cwd=REPOSITORY,
             stdin=subprocess.DEVNULL,
@@ -168,13 +176,13 @@ def launch(directory: Path | None = None) -> RunningKernel:
 
 
 @contextlib.contextmanager
-def start() -> Iterator[RunningKernel]:
-    """A lab kernel for the length of a `with` block."""
-    kernel = launch()
+def start(*, kernel: str = "13.2") -> Iterator[RunningKernel]:
+    """A lab kernel for the length of a `with` block; *kernel* as for `launch`."""
+    running = launch(kernel=kernel)
     try:
-        yield kernel
+        yield running
     finally:
-        kernel.stop()
+        running.stop()
 
 
 def _receive(connection: socket.socket, length: int) -> bytes:

@@ -16,7 +16,7 @@ import re
 import secrets
 from typing import TYPE_CHECKING
 
-from tests.lab.kernel import netlink, routing
+from tests.lab.kernel import bridging, netlink, routing
 from tests.lab.kernel.errors import Errno, Refused
 from tests.lab.kernel.linux import LO
 from tests.lab.kernel.state import (
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from tests.lab.kernel.machine import Machine
 
 EPAIR = re.compile(r"epair(\d*)")
+LOOPBACK = re.compile(r"lo(\d*)")
 EPAIR_MTU = range(72, 65536)  # ETHERMIN.. of if_epair; what it does not take is EINVAL (1-interfaces.txt)
 EPAIR_MTU_MAX = 9216
 MAC_BYTES = 6
@@ -70,18 +71,52 @@ def attach(machine: Machine, interface: Interface, vnet: Vnet) -> None:
     vnet.interfaces.append(interface)
 
 
-def create_epair(machine: Machine, vnet: Vnet, name: str) -> Interface:
-    """`ifconfig epairN create`: make a pair, answer its a end. EINVAL for other names, EEXIST for a unit in use."""
-    match = EPAIR.fullmatch(name)
+def create(machine: Machine, vnet: Vnet, name: str) -> Interface:
+    """`ifconfig IF create` (SIOCIFCREATE2): an epair's a end, a bridge or a loopback. EINVAL where no cloner takes it."""
+    if bridging.BRIDGE.fullmatch(name):
+        return bridging.create(machine, vnet, name)
+    if LOOPBACK.fullmatch(name):
+        return create_loopback(machine, vnet, name)
+    return create_epair(machine, vnet, name)
+
+
+def free_unit(vnet: Vnet, driver: str, match: re.Match[str] | None, taken: set[int] | None = None) -> int:
+    """The unit number that a name asks for, or the lowest free one. EINVAL without a match, EEXIST for one in use."""
     if match is None:
         raise Refused(Errno.EINVAL)
+    if taken is None:
+        taken = {each.unit for each in vnet.interfaces if each.driver == driver}
+    if not match[1]:
+        return next(number for number in range(len(taken) + 1) if number not in taken)
+    if int(match[1]) in taken:
+        raise Refused(Errno.EEXIST)
+    return int(match[1])
+
+
+def create_loopback(machine: Machine, vnet: Vnet, name: str) -> Interface:
+    """`ifconfig loN create` (sys/net/if_loop.c, lo_clone_create): on Linux a bridge without members, which every kernel
+    can make.
+    """
+    unit = free_unit(vnet, "lo", LOOPBACK.fullmatch(name))
+    made = Interface(f"lo{unit}", "lo", 0, vnet, vnet, LO_MTU, Iff.LOOPBACK | Iff.MULTICAST, unit=unit, groups=["lo"])
+    made.nd6 = ND6_LOOPBACK
+    attach(machine, made, vnet)
+    realise_loopback(made)
+    return made
+
+
+def realise_loopback(interface: Interface) -> None:
+    """Have Linux make what stands for a cloned loopback."""
+    vnet = interface.vnet
+    interface.link = next(vnet.links)
+    interface.linux_name = linux_name(vnet, interface)
+    vnet.namespace.bridge(interface.linux_name, interface.link, bridging.OUI + secrets.token_bytes(3))
+
+
+def create_epair(machine: Machine, vnet: Vnet, name: str) -> Interface:
+    """`ifconfig epairN create`: make a pair, answer its a end. EINVAL for other names, EEXIST for a unit in use."""
     taken = {each.unit for each in machine.epairs if each.home is vnet}
-    if match[1]:
-        unit = int(match[1])
-        if unit in taken:
-            raise Refused(Errno.EEXIST)
-    else:
-        unit = next(number for number in range(len(taken) + 1) if number not in taken)
+    unit = free_unit(vnet, "epair", EPAIR.fullmatch(name), taken)
     stem = secrets.token_bytes(4)
     ends = []
     for suffix, last in (("a", 0x0A), ("b", 0x0B)):
@@ -120,6 +155,8 @@ def realise(interface: Interface) -> None:
         sync_addresses(end)
         routing.project_all(end.vnet, end)
         sync_deaf(end.vnet)
+        if end.bridge is not None:
+            bridging.sync(end.bridge)
 
 
 def abandon(interface: Interface) -> None:
@@ -130,20 +167,31 @@ def abandon(interface: Interface) -> None:
     peer = interface.peer
     if not interface.link or peer is None or routing.leads_over(peer.vnet, peer):
         return
+    bridging.unplug(peer)
     namespace = peer.vnet.namespace
     namespace.change_link(peer.link, name=f"gone{peer.link}")  # not down: that alone would take Linux 20 ms
     for address in peer.projected:
         namespace.delete_address(peer.link, address.packed, address.prefix_length)
     for end in (interface, peer):
-        end.link, end.linux_name = 0, ""
+        end.link, end.linux_name, end.master, end.helper = 0, "", 0, 0
         end.projected.clear()
 
 
 def destroy(machine: Machine, interface: Interface) -> None:
-    """`ifconfig IF destroy`: both ends go, wherever they are, and the routes over them. EINVAL for what is no epair."""
+    """`ifconfig IF destroy`: an epair's both ends go, wherever they are, and the routes over them.
+
+    EINVAL for what is no epair, no bridge and no cloned loopback (lo0 stays: if_loop.c, minifs 1).
+    """
+    if interface.driver in ("bridge", "lo") and interface is not interface.vnet.interfaces[0]:
+        detach(interface)
+        interface.vnet.namespace.delete_link(interface.link)
+        return
     if interface.driver != "epair":
         raise Refused(Errno.EINVAL)
     other = interface.peer
+    for end in (interface, other):
+        if end is not None:
+            bridging.leave(end)
     if interface.link:
         interface.vnet.namespace.delete_link(interface.link)
     for end in (interface, other):
@@ -156,9 +204,12 @@ def destroy(machine: Machine, interface: Interface) -> None:
 def detach(interface: Interface) -> None:
     """Take an interface out of its vnet: addresses, neighbours and routes over it go (if_detach_internal)."""
     vnet = interface.vnet
+    bridging.leave(interface)
+    bridging.dissolve(interface)
     interface.flags &= ~Iff.UP
     for address in list(interface.addresses):
         routing.remove_for_address(vnet, interface, address)
+        routing.remove_owned(vnet, interface, address)
     interface.addresses.clear()
     if interface.link:
         sync_addresses(interface)
@@ -178,7 +229,11 @@ def move(machine: Machine, interface: Interface, vnet: Vnet) -> None:
     interface.groups = [interface.driver] if leaving_home else []
     interface.cloned = leaving_home
     attach(machine, interface, vnet)
-    if interface.link:
+    if interface.loopback:
+        old.namespace.delete_link(interface.link)  # Linux moves no bridge
+        interface.nd6 = ND6_LOOPBACK
+        realise_loopback(interface)
+    elif interface.link:
         interface.linux_name = linux_name(vnet, interface)
         old.namespace.change_link(interface.link, namespace=vnet.namespace.fd, name=interface.linux_name)
         vnet.namespace.change_link(interface.link, up=True)
@@ -199,9 +254,12 @@ def rename(interface: Interface, name: str) -> None:
         raise Refused(Errno.EEXIST)
     interface.name = name
     if interface.link:
+        bridging.unplug(interface)
         interface.linux_name = linux_name(interface.vnet, interface)
         interface.vnet.namespace.change_link(interface.link, name=interface.linux_name)
         sync_deaf(interface.vnet)
+        if interface.bridge is not None:
+            bridging.sync(interface.bridge)
 
 
 def linux_name(vnet: Vnet, interface: Interface) -> str:
@@ -214,11 +272,14 @@ def linux_name(vnet: Vnet, interface: Interface) -> str:
 
 def set_ether(interface: Interface, ether: bytes) -> None:
     """`ifconfig IF ether MAC` (SIOCSIFLLADDR)."""
-    if len(ether) != MAC_BYTES or interface.driver != "epair":
+    if len(ether) != MAC_BYTES or interface.driver not in ("epair", "bridge"):
         raise Refused(Errno.EINVAL)
     interface.ether = mac_text(ether)
     if interface.link:
+        bridging.unplug(interface)
         interface.vnet.namespace.change_link(interface.link, mac=ether)
+        if interface.bridge is not None:
+            bridging.sync(interface.bridge)
 
 
 def set_mtu(interface: Interface, mtu: int) -> None:
@@ -239,7 +300,7 @@ def set_up(interface: Interface, up: bool) -> None:
         _raise_flag(interface)
         _auto_link_local(interface)
     else:
-        interface.flags &= ~Iff.UP
+        interface.flags &= ~(Iff.UP | Iff.RUNNING if interface.driver == "bridge" else Iff.UP)
     sync(interface)
 
 
@@ -253,8 +314,13 @@ def set_nd6(interface: Interface, flags: Nd6) -> None:
 
 
 def add_address(interface: Interface, address: Address) -> None:
-    """Add an address (SIOCAIFADDR); the first of a family brings the interface up, as Ethernet drivers do."""
+    """Add an address (SIOCAIFADDR); the first of a family brings the interface up, as Ethernet drivers do.
+
+    EINVAL on a bridge's member where net.link.bridge.member_ifaddrs is 0 (15.0).
+    """
     vnet = interface.vnet
+    if interface.bridge is not None and not bridging.members_have_addresses(vnet):
+        raise Refused(Errno.EINVAL)
     first = not any(each.family == address.family for each in interface.addresses)
     old = next(
         (each for each in interface.addresses if (each.family, each.value) == (address.family, address.value)), None
@@ -265,7 +331,7 @@ def add_address(interface: Interface, address: Address) -> None:
         delete_address(interface, old)
     routing.add_for_address(vnet, interface, address)
     interface.addresses.append(address)
-    if first and interface.driver in ("epair", "lo"):
+    if first and interface.driver in ("epair", "lo", "bridge"):
         _raise_flag(interface)
         sync(interface)
     else:
@@ -283,6 +349,7 @@ def delete_address(interface: Interface, address: Address) -> None:
         raise Refused(Errno.EADDRNOTAVAIL)
     interface.addresses.remove(found)
     routing.remove_for_address(interface.vnet, interface, found)
+    routing.remove_owned(interface.vnet, interface, found)
     sync_addresses(interface)
     sync_peer_deaf(interface)
 
@@ -292,7 +359,10 @@ def sync(interface: Interface) -> None:
     _realise_if_used(interface)
     if not interface.link:
         return
-    if interface.loopback:
+    for bridge in (interface, interface.bridge):
+        if bridge is not None:
+            bridging.sync(bridge)
+    if interface.link == LO:
         interface.vnet.namespace.change_link(interface.link, up=interface.up)
         if interface.up and not any(each.value == LOOPBACK4 for each in interface.addresses):
             interface.vnet.namespace.delete_address(interface.link, LOOPBACK4.to_bytes(4, "big"), 8)
@@ -313,6 +383,8 @@ def sync_addresses(interface: Interface) -> None:
         if address in wanted - interface.projected:
             namespace.add_address(interface.link, address.packed, address.prefix_length, dad=dad)
     interface.projected = wanted
+    if interface.bridge is not None:
+        bridging.sync(interface.bridge)
 
 
 def sync_peer_deaf(interface: Interface) -> None:
@@ -391,7 +463,7 @@ def _realise_if_used(interface: Interface) -> None:
 
 def _raise_flag(interface: Interface) -> None:
     interface.flags |= Iff.UP
-    if interface.loopback:
+    if interface.driver in ("lo", "bridge"):
         interface.flags |= Iff.RUNNING
 
 
@@ -399,7 +471,10 @@ def _auto_link_local(interface: Interface) -> None:
     """in6_if_up(): lo0 gets ::1 too."""
     if Nd6.AUTO_LINKLOCAL not in interface.nd6 or Nd6.IFDISABLED in interface.nd6:
         return
-    wanted = [Address(INET6, LOOPBACK6, WIDTH[INET6])] if interface.loopback else []
+    if interface.bridge is not None and not bridging.members_have_addresses(interface.vnet):
+        return
+    taken = any(each.value == LOOPBACK6 for other in interface.vnet.interfaces for each in other.addresses)
+    wanted = [Address(INET6, LOOPBACK6, WIDTH[INET6])] if interface.loopback and not taken else []
     if interface.loopback or not any(is_link_local(each.family, each.value) for each in interface.addresses):
         wanted.append(link_local_of(interface))
     for address in wanted:

@@ -56,6 +56,9 @@ class Namespace(Protocol):
     ) -> None:
         """Make a veth pair, the peer in another namespace."""
 
+    def bridge(self, name: str, link: int, mac: bytes) -> None:
+        """Make a bridge, up."""
+
     def change_link(
         self,
         link: int,
@@ -65,6 +68,7 @@ class Namespace(Protocol):
         mac: bytes | None = None,
         mtu: int | None = None,
         namespace: int | None = None,
+        master: int | None = None,
     ) -> None:
         """Change or move an interface."""
 
@@ -103,6 +107,12 @@ class Namespace(Protocol):
 
     def ignore_solicitations(self, rules: frozenset[tuple[str, str]]) -> None:
         """Drop neighbour solicitations from these addresses on these interfaces, and from no others."""
+
+    def share(self, member: str, helper: str, mac: bytes) -> None:
+        """Let *member*, whose MAC is *mac*, take part in the bridge that *helper* leads to, and stay an interface."""
+
+    def unshare(self, member: str) -> None:
+        """Undo `share`."""
 
     def tcp(self) -> list[tuple[int, str, str, int, int, int]]:
         """TCP connections: (family, local "address.port", remote, state, receive queue, send queue)."""
@@ -166,6 +176,43 @@ class LinuxNamespace(netlink.Netlink):
             process = subprocess.run(["nft", "-f", "-"], input=text, text=True, capture_output=True, check=False)
         if process.returncode != 0:
             raise OSError(f"nft: {process.stderr.strip()}")
+
+    def share(self, member: str, helper: str, mac: bytes) -> None:
+        """Let *member*, whose MAC is *mac*, take part in the bridge that *helper* leads to, and stay an interface.
+
+        tc(8), tc-u32(8), tc-mirred(8); offsets are from the network header: the destination at -14, the source at -8.
+        """
+        multicast, everything = "match u8 1 1 at -14", "match u32 0 0"
+        to_us, from_us = (
+            " ".join(f"match u16 0x{mac[i : i + 2].hex()} 0xffff at {start + i}" for i in (0, 2, 4))
+            for start in (-14, -8)
+        )
+        to_bridge, copy_to_bridge = (f"action mirred egress {verb} dev {helper}" for verb in ("redirect", "mirror"))
+        rules = (
+            (member, "ingress", 1, multicast, copy_to_bridge),
+            (member, "ingress", 2, to_us, "flowid :1"),
+            (member, "ingress", 3, everything, to_bridge),
+            (member, "egress", 1, from_us, copy_to_bridge),
+            (helper, "ingress", 1, to_us, f"action mirred ingress redirect dev {member}"),
+            (helper, "ingress", 2, everything, f"action mirred egress redirect dev {member}"),
+        )
+        lines = [f"qdisc add dev {name} clsact" for name in (member, helper)]
+        lines += [
+            f"filter add dev {name} {side} prio {order} protocol all u32 {match} {action}"
+            for name, side, order, match, action in rules
+        ]
+        self._tc(lines)
+
+    def unshare(self, member: str) -> None:
+        """Undo `share`."""
+        self._tc([f"qdisc del dev {member} clsact"])
+
+    def _tc(self, lines: list[str]) -> None:
+        text = "".join(f"{line}\n" for line in lines)
+        with syscalls.inside(self.fd):
+            process = subprocess.run(["tc", "-batch", "-"], input=text, text=True, capture_output=True, check=False)
+        if process.returncode != 0:
+            raise OSError(f"tc: {process.stderr.strip()}")
 
     def tcp(self) -> list[tuple[int, str, str, int, int, int]]:
         """TCP connections, from /proc/net/tcp and tcp6 (proc_pid_net(5))."""
@@ -242,6 +289,9 @@ class PaperNamespace:
     ) -> None:
         """Nothing."""
 
+    def bridge(self, name: str, link: int, mac: bytes) -> None:
+        """Nothing."""
+
     def change_link(
         self,
         link: int,
@@ -251,6 +301,7 @@ class PaperNamespace:
         mac: bytes | None = None,
         mtu: int | None = None,
         namespace: int | None = None,
+        master: int | None = None,
     ) -> None:
         """Nothing."""
 
@@ -291,6 +342,12 @@ class PaperNamespace:
         """Nothing."""
 
     def ignore_solicitations(self, rules: frozenset[tuple[str, str]]) -> None:
+        """Nothing."""
+
+    def share(self, member: str, helper: str, mac: bytes) -> None:
+        """Nothing."""
+
+    def unshare(self, member: str) -> None:
         """Nothing."""
 
     def tcp(self) -> list[tuple[int, str, str, int, int, int]]:

@@ -1,5 +1,8 @@
 """The machine: its jails and their vnets. What jail_set(2), jail_remove(2) and the SIOC*VNET ioctls do on FreeBSD 13.2.
 
+A jail without a vnet is in its parent's network namespace. What the kernel answers of its addresses is FreeBSD's
+(parameters, conflicts, what ifconfig(8) shows and refuses in it), but Linux lets its processes bind and use any address.
+
 Sources: sys/kern/kern_jail.c, lib/libjail/jail.c, sys/net/if.c (if_vmove*), jail(8), and the transcripts
 freebsd-13.2/2-vnet.txt, 5-jail.txt (names) and 14-dying.txt.
 """
@@ -14,9 +17,10 @@ from pathlib import Path
 from tests.lab.kernel import interfaces
 from tests.lab.kernel.errors import Errno, Refused
 from tests.lab.kernel.linux import TCP_IDLE, Ground
-from tests.lab.kernel.parameters import DEFAULTS, canonical
+from tests.lab.kernel.parameters import ADDRESSES, DEFAULTS, JAIL_SET, WAYS, canonical, restrictions
+from tests.lab.kernel.releases import DEFAULT, Release
 from tests.lab.kernel.state import INET, LOOPBACK4, Address, Interface, Jail, Vnet
-from tests.lab.kernel.sysctls import VNET_DEFAULTS
+from tests.lab.kernel.sysctls import vnet_defaults
 
 #: How long a jail with open TCP connections keeps its interfaces: "more than a minute" (14-dying.txt), which is
 #: 2 * net.inet.tcp.msl, and what its last segments are sent again for.
@@ -30,7 +34,7 @@ class Machine:
 
     *ground* makes namespaces; *kill* ends the processes in jails, given the inode numbers of their UTS namespaces, and
     returns when they are gone; *clock* is monotonic, in seconds. *programs* is LABDIR/bin, *python* how to run one of
-    them.
+    them. *kernel* is the FreeBSD that it plays.
     """
 
     def __init__(
@@ -43,8 +47,10 @@ class Machine:
         boot_time: float = 0.0,
         programs: Path = Path(),
         python: tuple[str, ...] = (),
+        kernel: Release = DEFAULT,
     ) -> None:
         self.ground = ground
+        self.kernel = kernel
         self.boot_id = boot_id
         self.boot_time = boot_time
         self.programs = programs
@@ -74,7 +80,7 @@ class Machine:
 
     def new_vnet(self) -> Vnet:
         """A vnet with the interfaces that each has, all of them down."""
-        vnet = Vnet(self.ground.vnet(), self._links, sysctls=dict(VNET_DEFAULTS))
+        vnet = Vnet(self.ground.vnet(), self._links, self.kernel, sysctls=vnet_defaults(self.kernel))
         interfaces.populate(self, vnet)
         return vnet
 
@@ -123,6 +129,9 @@ class Machine:
         if len(hostname) >= MAXHOSTNAMELEN:
             raise Refused(Errno.ENAMETOOLONG)
         own_vnet = parameters.pop("vnet", "inherit") == "new"
+        parameters |= restrictions(parameters, own_vnet=own_vnet)
+        for name in ADDRESSES:
+            self._judge_addresses(parent, None, name, parameters[name])
         if not jid:
             taken = {each.jid for each in self.jails()}
             self._last_jid += 1
@@ -133,7 +142,8 @@ class Machine:
         uts, inode = self.ground.uts(hostname)
         self.made += [vnet.namespace.inode, inode] if own_vnet else [inode]
         jail = Jail(jid, leaf or str(jid), parent, path, hostname, vnet, own_vnet, uts, inode)
-        jail.parameters = DEFAULTS | parameters
+        release = {"osrelease": self.kernel.osrelease, "osreldate": str(self.kernel.osreldate)}
+        jail.parameters = DEFAULTS | release | parameters
         parent.children.append(jail)
         return jail
 
@@ -145,6 +155,12 @@ class Machine:
             if fixed in parameters and parameters.pop(fixed) != current:
                 raise Refused(Errno.EINVAL, f"{fixed} cannot be changed after creation")
         parameters.pop("jid", None)
+        if parameters.keys() & (WAYS.keys() | ADDRESSES):
+            restricted = restrictions(parameters, own_vnet=jail.own_vnet)
+            for way, addresses in WAYS.items():
+                if parameters.keys() & {way, addresses}:
+                    self._judge_addresses(jail.parent, jail, addresses, restricted[addresses])
+                    parameters |= {way: restricted[way], addresses: restricted[addresses]}
         name = parameters.pop("name", jail.name)
         leaf = name.rpartition(".")[2]
         if leaf != jail.name and jail.parent is not None:
@@ -165,7 +181,7 @@ class Machine:
         if jail.dying:
             return
         family = jail.family()
-        connected = {each.jid for each in family if each.own_vnet and not each.dying and self._connected(each.vnet)}
+        connected = {each.jid for each in family if not each.dying and self._connected(each)}
         self._kill({each.uts_inode for each in family})
         for each in reversed(family):
             if each.jid in connected or any(child.dying for child in each.children):
@@ -206,7 +222,7 @@ class Machine:
             raise Refused(Errno.ENXIO)
         if jail.vnet is caller.vnet or jail.vnet.interface(name) is not None:
             raise Refused(Errno.EEXIST)
-        if interface.driver != "epair":
+        if interface.driver not in ("epair", "lo") or interface is caller.vnet.interfaces[0]:
             raise Refused(Errno.EINVAL)
         interfaces.move(self, interface, jail.vnet)
 
@@ -236,11 +252,35 @@ class Machine:
         jail: Jail | None = parent
         while jail is not None:
             if len(jail.family()) - 1 >= int(jail.parameters.get("children.max", "0")):
-                raise Refused(Errno.EAGAIN if jail is not parent or jail.jid else Errno.EPERM, "prison limit exceeded")
+                if jail.parameters.get("children.max", "0") == "0":
+                    raise Refused(Errno.EPERM, JAIL_SET + Errno.EPERM.value)
+                raise Refused(Errno.EAGAIN, "prison limit exceeded")
             jail = jail.parent
 
-    def _connected(self, vnet: Vnet) -> bool:
-        return any(state not in TCP_IDLE for _family, _local, _remote, state, _receive, _send in vnet.namespace.tcp())
+    def _judge_addresses(self, parent: Jail | None, jail: Jail | None, name: str, text: str) -> None:
+        """Refuse what the parent does not have (EPERM), and an address that another jail of this vnet has (EADDRINUSE).
+
+        Two jails may share an address that is the only one of both (kern_jail_set, "conflicting IP addresses").
+        """
+        wanted = set(text.split(",")) - {""}
+        if parent is None or not wanted:
+            return
+        if parent.restricted(name) and not wanted <= parent.addresses(name):
+            raise Refused(Errno.EPERM, JAIL_SET + Errno.EPERM.value)
+        for other in self.jails():
+            if other is jail or other.own_vnet or other.dying or other.vnet is not parent.vnet or other is parent:
+                continue
+            theirs = other.addresses(name)
+            if theirs & wanted and len(theirs | wanted) > 1:
+                raise Refused(Errno.EADDRINUSE, JAIL_SET + Errno.EADDRINUSE.value)
+
+    def _connected(self, jail: Jail) -> bool:
+        """Whether connections would keep a jail alive: those of its vnet, or on its addresses in the host's."""
+        mine = None if jail.own_vnet else jail.addresses("ip4.addr") | jail.addresses("ip6.addr")
+        return any(
+            state not in TCP_IDLE and (mine is None or local.rpartition(".")[0] in mine)
+            for _family, local, _remote, state, _receive, _send in (jail.vnet.namespace.tcp() if mine != set() else ())
+        )
 
     def _bury(self, jail: Jail) -> None:
         if jail.parent is not None:
@@ -251,7 +291,7 @@ class Machine:
                     continue  # the other end of a pair that just went
                 if interface.driver == "epair" and interface.home is jail.vnet:
                     interfaces.destroy(self, interface)
-                elif interface.driver == "epair":
+                elif interface.home is not jail.vnet:
                     interfaces.abandon(interface)
                     interfaces.move(self, interface, interface.home)
             for interface in [each for each in self.epairs if each.home is jail.vnet]:

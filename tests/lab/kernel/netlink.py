@@ -23,8 +23,10 @@ RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 RTM_NEWNEIGH, RTM_DELNEIGH, RTM_GETNEIGH = 28, 29, 30
 # Link attributes
-IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINKINFO, IFLA_STATS64, IFLA_NET_NS_FD = 1, 3, 4, 18, 23, 28
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER = 1, 3, 4, 10
+IFLA_LINKINFO, IFLA_STATS64, IFLA_NET_NS_FD = 18, 23, 28
 IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER = 1, 2, 1
+IFLA_BR_MCAST_SNOOPING = 23
 IFF_UP = 0x1
 # Address attributes
 IFA_ADDRESS, IFA_LOCAL, IFA_FLAGS = 1, 2, 8
@@ -176,6 +178,14 @@ class Netlink:
         )
         self._ask(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, end(name, link, mac) + attribute(IFLA_LINKINFO, info))
 
+    def bridge(self, name: str, link: int, mac: bytes) -> None:
+        """Make a bridge, up, that floods all multicast, as if_bridge(4) does."""
+        data = attribute(IFLA_INFO_DATA, attribute(IFLA_BR_MCAST_SNOOPING, b"\0"))
+        body = _IFINFO.pack(socket.AF_UNSPEC, 0, link, IFF_UP, IFF_UP) + attribute(IFLA_IFNAME, name.encode() + b"\0")
+        body += attribute(IFLA_ADDRESS, mac)
+        body += attribute(IFLA_LINKINFO, attribute(IFLA_INFO_KIND, b"bridge") + data)
+        self._ask(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body)
+
     def change_link(
         self,
         link: int,
@@ -185,8 +195,11 @@ class Netlink:
         mac: bytes | None = None,
         mtu: int | None = None,
         namespace: int | None = None,
+        master: int | None = None,
     ) -> None:
-        """Change an interface. *namespace* is an open network namespace to move it into (taking *name* there)."""
+        """Change an interface. *namespace* is an open network namespace to move it into (taking *name* there),
+        *master* the bridge to put it into, 0 to take it out.
+        """
         flags, change = (0, 0) if up is None else (IFF_UP if up else 0, IFF_UP)
         body = _IFINFO.pack(socket.AF_UNSPEC, 0, link, flags, change)
         if name is not None:
@@ -197,6 +210,8 @@ class Netlink:
             body += attribute(IFLA_MTU, _number(mtu))
         if namespace is not None:
             body += attribute(IFLA_NET_NS_FD, _number(namespace))
+        if master is not None:
+            body += attribute(IFLA_MASTER, _number(master))
         self._ask(RTM_NEWLINK, 0, body)
 
     def delete_link(self, link: int) -> None:

@@ -6,6 +6,7 @@ freebsd-13.2/3-routes.txt (what is refused, and how), 10-interface-routes.txt, 4
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 
 from tests.lab.kernel import netlink
@@ -55,7 +56,7 @@ def add(vnet: Vnet, key: Key, hop: Hop) -> None:
     else:
         if not vnet.sysctls[MULTIPATH] or route.owners or not all(map(_can_multipath, [*route.hops, hop])):
             raise Refused(Errno.EEXIST)
-        if _crossed(key, hop) or any(_crossed(key, each) for each in route.hops):
+        if not vnet.kernel.appends and (_crossed(key, hop) or any(_crossed(key, each) for each in route.hops)):
             raise Refused(Errno.EINVAL)  # next hops of the other family can not be grouped (3-routes.txt)
         if any(each.gateway == hop.gateway and each.interface is hop.interface for each in route.hops):
             raise Refused(Errno.EEXIST)
@@ -76,8 +77,8 @@ def delete(vnet: Vnet, key: Key, gateway: tuple[int, int] | None) -> Route:
         gone = [hop for hop in route.hops if hop.gateway == gateway]
         if not gone:
             raise Refused(Errno.ESRCH)
-    if route.owners:
-        raise Refused(Errno.EADDRINUSE)  # RTF_PINNED: it belongs to an address
+    if any(not interface.loopback for interface, _address in route.owners):
+        raise Refused(Errno.EADDRINUSE)  # RTF_PINNED: it belongs to an address (lo0's go: 11-rc.txt)
     deleted = Route(key, gone)
     for hop in gone:
         remove_hop(vnet, route, hop)
@@ -149,6 +150,16 @@ def remove_for_address(vnet: Vnet, interface: Interface, address: Address) -> No
                     remove_hop(vnet, route, hop)
 
 
+def remove_owned(vnet: Vnet, interface: Interface, address: Address) -> None:
+    """Forget every way that was found by an IPv4 address that goes (in_difaddr_ioctl, in_ifadown; 11-rc.txt)."""
+    for route in list(vnet.routes.values()):
+        gone = [hop for hop in route.hops if hop.owner == (interface, address)]
+        for hop in gone:
+            remove_hop(vnet, route, hop)
+        if gone:
+            project(vnet, route.key)
+
+
 def link_number(route: Route, hop: Hop) -> int:
     """N of a route's `link#N`: its owner's interface, which is not always the one that packets leave by."""
     return route.owners[0][0].index if route.owners else hop.interface.index
@@ -196,7 +207,13 @@ def project(vnet: Vnet, key: Key) -> None:
         kind = netlink.RTN_UNICAST
     if key.family == INET6 and kind != netlink.RTN_UNICAST:
         vnet.namespace.delete_route(destination, key.prefix_length)  # Linux would not replace a way by a refusal
-    vnet.namespace.set_route(destination, key.prefix_length, kind, hops)
+    try:
+        vnet.namespace.set_route(destination, key.prefix_length, kind, hops)
+    except OSError as error:
+        if error.errno not in (errno.EHOSTUNREACH, errno.ENETUNREACH):
+            raise
+        # the gateway is on no link any more: FreeBSD keeps such a route, and nobody answers there
+        vnet.namespace.set_route(destination, key.prefix_length, netlink.RTN_UNREACHABLE, [])
 
 
 def has_source(vnet: Vnet) -> bool:
@@ -212,6 +229,8 @@ def _of_address(vnet: Vnet, interface: Interface, address: Address) -> list[tupl
     family, width = address.family, WIDTH[address.family]
     value = with_scope(family, address.value, interface)
     loopback = next(each for each in vnet.interfaces if each.loopback)
+    if interface.loopback and family == INET:
+        loopback = interface
     flags = Rtf.UP | Rtf.HOST | Rtf.PINNED
     prefix = address.prefix_length
     if family == INET6 or (prefix < width and not interface.loopback):
@@ -224,6 +243,34 @@ def _of_address(vnet: Vnet, interface: Interface, address: Address) -> list[tupl
 
 def _complete(vnet: Vnet, key: Key, hop: Hop, *, loop: bool = False) -> None:
     """Find the interface and the source address of a way, or refuse it (rt_getifa_fib, ifa_ifwithroute)."""
+    _find_interface(vnet, key, hop, loop=loop)
+    if key.family == INET:
+        hop.owner = _owner(vnet, key, hop)
+
+
+def _owner(vnet: Vnet, key: Key, hop: Hop) -> tuple[Interface, Address] | None:
+    """The IPv4 address that a way goes with: of its interface the one in whose network the gateway (else the
+    destination) is, or the first; where the interface has none, the vnet's first but 127.0.0.1 (ifaof_ifpforaddr).
+    """
+    wanted = hop.gateway[1] if hop.gateway is not None and hop.gateway[0] == INET else key.value
+    own = [each for each in hop.interface.addresses if each.family == INET]
+    for each in own:
+        if Key(INET, network(INET, each.value, each.prefix_length), each.prefix_length).holds(wanted):
+            return hop.interface, each
+    if own:
+        return hop.interface, own[0]
+    return next(
+        (
+            (interface, each)
+            for interface in vnet.interfaces
+            for each in interface.addresses
+            if each.family == INET and each.value != LOOPBACK4
+        ),
+        None,
+    )
+
+
+def _find_interface(vnet: Vnet, key: Key, hop: Hop, *, loop: bool) -> None:
     if hop.flags & (Rtf.REJECT | Rtf.BLACKHOLE):
         hop.flags &= ~Rtf.GATEWAY
     if hop.flags & (Rtf.REJECT | Rtf.BLACKHOLE) or loop:
@@ -236,7 +283,7 @@ def _complete(vnet: Vnet, key: Key, hop: Hop, *, loop: bool = False) -> None:
             hop.source = any(each.family == INET for each in hop.interface.addresses)
         return
     family, value = hop.gateway
-    if family != key.family and not (key.family == INET and vnet.sysctls[IPV6_NEXTHOP]):
+    if family != key.family and not (key.family == INET and vnet.sysctls.get(IPV6_NEXTHOP)):
         raise Refused(Errno.EINVAL)
     if is_link_local(family, value):
         interface = vnet.by_index(scope_of(value))

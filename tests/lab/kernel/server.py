@@ -227,7 +227,7 @@ class Server:
         """One call of client.Kernel; answers {"value": ...}. Refused with EPERM for anybody but root."""
         machine = self._machine
         name = request["call"]
-        if connection.uid != 0 and name not in ("jails", "jail_get", "interfaces"):
+        if connection.uid != 0 and name not in ("jails", "jail_get", "interfaces", "release"):
             raise Refused(Errno.EPERM)
         base = self._named(caller, request.get("parent", ""))
         jail_name = request.get("jail", "")
@@ -251,6 +251,9 @@ class Server:
             value = self.namespaces(self._named(base, jail_name))
         elif name == "interfaces":
             value = [_describe(each) for each in self._named(base, jail_name).vnet.interfaces]
+        elif name == "release":
+            kernel = machine.kernel
+            value = {"name": kernel.name, "osrelease": kernel.osrelease, "osreldate": kernel.osreldate}
         elif name == "where":
             value = "" if caller is machine.root else caller.full_name(machine.root)
         else:

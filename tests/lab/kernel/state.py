@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from enum import IntFlag
 from typing import TYPE_CHECKING
 
+from tests.lab.kernel.releases import DEFAULT, Release
+
 if TYPE_CHECKING:
     from tests.lab.kernel.linux import Namespace
 
@@ -36,6 +38,7 @@ class Iff(IntFlag):
     LOOPBACK = 0x8
     KNOWSEPOCH = 0x20
     RUNNING = 0x40
+    PROMISC = 0x100
     SIMPLEX = 0x800
     MULTICAST = 0x8000
 
@@ -72,6 +75,7 @@ class Rtf(IntFlag):
 
 ND6_NEW = Nd6.PERFORMNUD | Nd6.IFDISABLED | Nd6.AUTO_LINKLOCAL
 ND6_LOOPBACK = Nd6.PERFORMNUD | Nd6.AUTO_LINKLOCAL
+ND6_BRIDGE = Nd6.PERFORMNUD | Nd6.IFDISABLED
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +120,10 @@ class Interface:
     linux_name: str = ""
     cloned: bool = True  # its cloner still knows it, so that it takes the cloner's group along when it moves
     born: int = 0  # when it came into its vnet, for the order of neighbour tables
+    bridge: Interface | None = None  # the bridge that it is a member of
+    members: list[Interface] = field(default_factory=list)  # of a bridge, the newest first
+    master: int = 0  # the bridge that Linux forwards its frames for
+    helper: int = 0  # where it has addresses too: the veth pair through which it takes part in the bridge
 
     @property
     def up(self) -> bool:
@@ -124,7 +132,7 @@ class Interface:
 
     @property
     def loopback(self) -> bool:
-        """Whether it is lo0."""
+        """Whether it is lo0, or a cloned one like it."""
         return Iff.LOOPBACK in self.flags
 
 
@@ -139,7 +147,7 @@ class Key:
     @property
     def order(self) -> tuple[int, int]:
         """The order in which netstat(1) walks the table: by address, of one address the longest prefix first."""
-        return self.value, (-self.prefix_length if self.value else self.prefix_length)
+        return self.value, -self.prefix_length
 
     @property
     def packed(self) -> bytes:
@@ -154,7 +162,9 @@ class Key:
 
 @dataclass(eq=False, slots=True)
 class Hop:
-    """One next hop. *gateway* None: on the link. *source*: whether the host had an address to send from."""
+    """One next hop. *gateway* None: on the link. *source*: whether the host had an address to send from. *owner*: the
+    IPv4 address that it was found by (nh_ifa), with which it goes.
+    """
 
     interface: Interface
     gateway: tuple[int, int] | None
@@ -162,6 +172,7 @@ class Hop:
     number: int = 0
     mtu: int = ETHER_MTU
     source: bool = True
+    owner: tuple[Interface, Address] | None = None
 
 
 @dataclass(eq=False, slots=True)
@@ -190,6 +201,7 @@ class Vnet:
 
     namespace: Namespace
     links: Iterator[int]
+    kernel: Release = DEFAULT
     interfaces: list[Interface] = field(default_factory=list)
     routes: dict[Key, Route] = field(default_factory=dict)
     sysctls: dict[str, int] = field(default_factory=dict)
@@ -237,8 +249,26 @@ class Jail:
 
     @property
     def raw_sockets(self) -> bool:
-        """Whether ping(8) may work in it."""
-        return self.jid == 0 or self.parameters.get("allow.raw_sockets") == "true"
+        """Whether ping(8) may work in it: with a vnet always (kern_jail.c, prison_priv_check: PRIV_NETINET_RAW)."""
+        return self.own_vnet or self.parameters.get("allow.raw_sockets") == "true"
+
+    def addresses(self, name: str) -> set[str]:
+        """What it may use, as said by parameter *name* (ip4.addr, ip6.addr)."""
+        return set(self.parameters.get(name, "").split(",")) - {""}
+
+    def restricted(self, name: str) -> bool:
+        """Whether it may use only what parameter *name* (ip4.addr, ip6.addr) says."""
+        return self.parameters.get(name.partition(".")[0]) == "disable"
+
+    def may_use(self, address: Address) -> bool:
+        """Whether a process in it sees an address of its vnet at all (prison_if)."""
+        jail: Jail | None = self
+        name = "ip4.addr" if address.family == INET else "ip6.addr"
+        while jail is not None and not jail.own_vnet:
+            if jail.restricted(name):
+                return address.text() in jail.addresses(name)
+            jail = jail.parent
+        return True
 
     def full_name(self, seen_from: Jail) -> str:
         """The name with dots, as a process in *seen_from* sees it."""
@@ -289,9 +319,9 @@ def text_of(family: int, value: int) -> str:
 
 
 def scoped_text(vnet: Vnet, family: int, value: int) -> str:
-    """The address as people write it, with `%interface` if it is link-local."""
+    """The address as people write it, with `%interface` if it is link-local and on an interface."""
     text = text_of(family, value)
-    if is_link_local(family, value):
+    if is_link_local(family, value) and scope_of(value):
         interface = vnet.by_index(scope_of(value))
         text += f"%{interface.name if interface else scope_of(value)}"
     return text

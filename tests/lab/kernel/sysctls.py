@@ -1,13 +1,14 @@
 """The sysctls that the lab knows: per vnet ones that do something, and constants that 13.2 answers.
 
-Source: freebsd-13.2/3-routes.txt and 15-host.txt (values and order), sysctl(8), sysctl(3).
+Source: freebsd-13.2/3-routes.txt and 15-host.txt (values and order), sysctl(8), sysctl(3). What other kernels have
+differently: see releases.py.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-OSRELEASE, OSRELDATE = "13.2-RELEASE", 1302001
+from tests.lab.kernel.releases import DEFAULT, Release
 
 #: Writable integers of each vnet, in the kernel's order, with what a fresh vnet has.
 VNET_DEFAULTS = {
@@ -65,8 +66,9 @@ def _integers(prefix: str, text: str) -> list[Constant]:
 #: In the order in which `sysctl` walks them: kern, net, security.
 CONSTANTS: tuple[Constant, ...] = (
     Constant("kern.ostype", "FreeBSD", "A"),
-    Constant("kern.osrelease", OSRELEASE, "A"),
-    Constant("kern.osreldate", OSRELDATE),
+    Constant("kern.osrelease", DEFAULT.osrelease, "A"),
+    Constant("kern.osreldate", DEFAULT.osreldate),
+    Constant("kern.racct.enable", 0),
     *_integers("kern.features.", "compat_freebsd7=1 inet=1 inet6=1 ipv4_rfc5549_support=1 vimage=1"),
     Constant("kern.ipc.maxsockbuf", 2097152),
     *_integers(
@@ -92,6 +94,9 @@ CONSTANTS: tuple[Constant, ...] = (
     Constant("net.route.algo.inet6.algo", "radix6_lockless", "A"),
     Constant("net.route.algo.inet6.algo_list", "radix6_lockless, radix6", "A"),
     *_integers("net.route.algo.", "fib_max_sync_delay_ms=1000 bucket_change_threshold_rate=500 bucket_time_ms=50"),
+    Constant("hw.machine", "amd64", "A"),
+    Constant("hw.ncpu", 1),
+    Constant("hw.machine_arch", "amd64", "A"),
     Constant("security.jail.param.vnet", 0),
     Constant("security.jail.param.children.max", 0),
     Constant("security.jail.param.persist", 0),
@@ -101,6 +106,27 @@ CONSTANTS: tuple[Constant, ...] = (
 
 #: Where a per-vnet or computed sysctl stands among the constants, for the walks whose order was recorded.
 AFTER = {
+    "net.link.bridge.member_ifaddrs": "net.link.bridge.pfil_onlyip",
     "net.route.ipv6_nexthop": "net.route.debug.nhgrp_debug_level",
     "net.route.multipath": "net.route.hash_outbound",
 }
+RFC5549 = ("kern.features.ipv4_rfc5549_support", "net.route.ipv6_nexthop")
+BRIDGE, GRATUITOUS = "net.link.bridge.", "net.link.ether.inet.garp_rexmit_count"
+MEMBER_ADDRESSES = BRIDGE + "member_ifaddrs"
+
+
+def constants(kernel: Release) -> list[Constant]:
+    """What this kernel answers, in order."""
+    own: dict[str, int | str | bytes] = {"kern.osrelease": kernel.osrelease, "kern.osreldate": kernel.osreldate}
+    return [
+        Constant(each.name, own.get(each.name, each.value), each.kind)
+        for each in CONSTANTS
+        if kernel.rfc5549 or each.name not in RFC5549
+    ]
+
+
+def vnet_defaults(kernel: Release) -> dict[str, int]:
+    """The writable integers of a fresh vnet of this kernel."""
+    found = {name: value for name, value in VNET_DEFAULTS.items() if kernel.rfc5549 or name not in RFC5549}
+    found |= {each.name: int(each.value) for each in CONSTANTS if each.name.startswith((BRIDGE, GRATUITOUS))}
+    return found if kernel.member_addresses else found | {MEMBER_ADDRESSES: 0}

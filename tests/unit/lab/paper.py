@@ -8,15 +8,17 @@ from tests.lab.commands import COMMANDS
 from tests.lab.commands.support import Caller, Enter, Execute, Exit, Output
 from tests.lab.kernel.linux import Paper
 from tests.lab.kernel.machine import Machine
+from tests.lab.kernel.releases import DEFAULT, RELEASES
 from tests.lab.kernel.state import Jail
 
 
 class Host:
     """One machine and a shell on it."""
 
-    def __init__(self) -> None:
+    def __init__(self, kernel: str = DEFAULT.name) -> None:
         self.now = 0.0
-        self.machine = Machine(Paper(), clock=lambda: self.now, boot_id=bytes(range(16)))
+        played = RELEASES[kernel]
+        self.machine = Machine(Paper(), clock=lambda: self.now, boot_id=bytes(range(16)), kernel=played)
 
     def run(self, line: str, *, jail: Jail | None = None, root: bool = True) -> tuple[str, int]:
         """Run a command line; answer what it printed (errors first) and its status."""

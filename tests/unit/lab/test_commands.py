@@ -103,9 +103,18 @@ class TestIfconfig:
             text, code = host.run("ifconfig eth0 vnet web1")
         assert (text, code) == ("ifconfig: SIOCSIFVNET: File exists\n", 1)
 
+    @pytest.mark.parametrize("mac", ["02:ff:60:aa:bb:cc", "02ff60aabbcc", "02-ff-60-AA-BB-CC"])
+    def test_macs_as_link_addr_reads_them(self, host: Host, mac: str) -> None:
+        host.run("ifconfig epair create")
+        assert host.run(f"ifconfig epair0a link {mac}") == ("", 0)
+        assert "\tether 02:ff:60:aa:bb:cc\n" in host.run("ifconfig epair0a")[0]
+        assert host.run("ifconfig epair0a ether 02:ff:60:aa:bb")[1] == 1
+
     def test_nd6_options_need_their_family(self, host: Host) -> None:
         host.run("ifconfig epair create")
-        assert host.run("ifconfig epair0a no_dad")[1] == 1
+        said = host.run("ifconfig epair0a no_dad up")
+        assert said == ("ifconfig: ioctl(SIOCGIFINFO_IN6): Invalid argument\n", 0)  # warn(3), and on it goes
+        assert "nd6 options=29<PERFORMNUD,IFDISABLED,AUTO_LINKLOCAL>" in host.run("ifconfig epair0a")[0]
 
 
 class TestRoute:
@@ -210,7 +219,7 @@ class TestJexec:
         assert host.run("jexec web1 /sbin/ifconfig -l") == ("lo0 pflog0 pfsync0\n", 0)
         assert host.run("jexec web1 echo hello") == ("-> echo hello", 0)
         assert host.run("jexec -l web1 env") == (
-            "-> /usr/bin/env -i HOME=/root SHELL=/bin/sh USER=root PATH=/sbin:/bin:/usr/sbin:/usr/bin env",
+            "-> /usr/bin/env -i HOME=/root SHELL=/bin/sh USER=root PATH=/bin:/usr/bin env",
             0,
         )
         assert host.run("jexec -n web1 true") == ("-> true", 0)
@@ -221,7 +230,7 @@ class TestJexec:
 
     def test_only_root_enters(self, host: Host) -> None:
         host.jail("web1")
-        assert host.run("jexec web1 true", root=False) == ("jexec: jail_attach(web1): Operation not permitted\n", 1)
+        assert host.run("jexec web1 true", root=False) == ("jexec: jail_attach(1): Operation not permitted\n", 1)
 
 
 class TestSysctl:
@@ -249,7 +258,7 @@ class TestSysctl:
 
 class TestPing:
     def test_raw_sockets_must_be_allowed(self, host: Host) -> None:
-        host.jail("web1")
+        host.jail("web1", {"vnet": "inherit"})
         assert host.run("jexec web1 ping -c 1 127.0.0.1") == ("ping: ssend socket: Operation not permitted\n", 71)
 
     def test_linux_options_are_refused(self, host: Host) -> None:

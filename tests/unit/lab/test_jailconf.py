@@ -216,3 +216,22 @@ def test_any_file_is_read_or_refused_with_jail_8s_words(text: str) -> None:
 )
 def test_how_verbose_jail_shows_a_value(text: str, shown: str) -> None:
     assert quoted(text) == shown
+
+
+def test_addresses_are_split_from_their_interfaces() -> None:
+    text = """x { interface = em0; ip4.addr = "lo1|198.51.100.7/24", 198.51.100.8, "198.51.100.9/32 vhid 1";
+      ip6.addr = "lo1|2001:db8::7"; }"""
+    (jail,) = conf.jails(conf.parse(text, "f"))
+    assert jail.interface_addresses("ip4.addr") == [
+        ("lo1", "198.51.100.7/24"),
+        ("em0", "198.51.100.8"),
+        ("em0", "198.51.100.9/32 vhid 1"),
+    ]
+    assert jail.interface_addresses("ip6.addr") == [("lo1", "2001:db8::7")]
+    assert jail.kernel() == {
+        "name": "x",
+        "ip4.addr": "198.51.100.7,198.51.100.8,198.51.100.9",
+        "ip6.addr": "2001:db8::7",
+    }
+    (bare,) = conf.jails(conf.parse("x { ip4.addr = 198.51.100.8; }", "f"))
+    assert bare.interface_addresses("ip4.addr") == []

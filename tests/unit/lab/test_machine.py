@@ -211,3 +211,33 @@ def test_link_local_addresses_carry_their_interface(host: Host) -> None:
     value = with_scope(INET6, 0xFE80 << 112 | 2, interface)
     assert value != 0xFE80 << 112 | 2
     assert text_of(INET6, value) == "fe80::2"
+
+
+def test_an_ipv4_address_takes_the_routes_along_that_were_found_by_it(host: Host) -> None:
+    for line in (
+        "ifconfig epair create",
+        "ifconfig epair0a inet6 fe80::1/64 up",
+        "ifconfig epair0a inet 198.51.100.7/32",
+        "ifconfig epair0a inet 198.51.100.8/32 alias",
+        "route -n add default -inet6 fe80::2%epair0a",
+        "route -n -6 add default fe80::2%epair0a",
+    ):
+        assert host.run(line)[1] == 0, line
+    assert host.run("ifconfig epair0a inet 198.51.100.8 -alias")[1] == 0
+    assert "default" in host.run("netstat -rn -f inet")[0]
+    assert host.run("ifconfig epair0a inet 198.51.100.8/32 alias")[1] == 0
+    assert host.run("ifconfig epair0a inet 198.51.100.7 -alias")[1] == 0
+    assert "default" not in host.run("netstat -rn -f inet")[0]  # another address is left, and yet
+    assert "default" in host.run("netstat -rn -f inet6")[0]
+
+
+def test_a_host_without_its_address_has_no_ipv4_next_hops(host: Host) -> None:
+    for line in (
+        "ifconfig lo0 203.0.113.1/32 alias",
+        "ifconfig epair create",
+        "ifconfig epair0a inet6 fe80::1/64 up",
+        "route -n add -host 198.51.100.7 -inet6 fe80::2%epair0a",
+        "ifconfig lo0 203.0.113.1 -alias",
+    ):
+        assert host.run(line)[1] == 0, line
+    assert "198.51.100.7" not in host.run("netstat -rn -f inet")[0]
