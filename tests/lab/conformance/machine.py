@@ -5,11 +5,12 @@ It has nothing but lo0, pflog0 and pfsync0, a /tmp of its own, and FreeBSD's com
 
 from __future__ import annotations
 
-import shutil
 import subprocess
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.lab.kernel import client
+from tests.lab.kernel.releases import DEFAULT
 
 #: What makes the mount namespace: /tmp is empty but for the lab's own folder, and /sbin holds the lab's
 #: commands before Linux's, as FreeBSD has its own there. Nothing of it is seen outside. $1: the lab's folder.
@@ -36,17 +37,32 @@ def transcript(prelude: Path, script: Path, limit: float = LIMIT) -> str:
 
     What is still running after `limit` seconds is ended, and the text says so at its end.
     """
-    with client.start() as kernel:
-        lab = kernel.directory
-        for file in (prelude, script):
-            shutil.copy(file, lab)
+    return run(
+        ('. "$0"; . "$1"', prelude.name, script.name),
+        {each.name: each.read_text() for each in (prelude, script)},
+        limit=limit,
+    )
+
+
+def run(shell: Sequence[str], files: Mapping[str, str], *, kernel: str = DEFAULT.name, limit: float = LIMIT) -> str:
+    """Run `sh -c` with these words on a machine of its own; return all that it printed, in order.
+
+    `files` are put into the lab's folder by their names (folders are made); words after the first that name one of
+    them are made absolute. `kernel` is what the lab plays. What is still running after `limit` seconds is ended, and
+    the text says so at its end.
+    """
+    with client.start(kernel=kernel) as running:
+        lab = running.directory
+        for name, text in files.items():
+            (lab / name).parent.mkdir(parents=True, exist_ok=True)
+            (lab / name).write_text(text)
+        words = [shell[0], *(str(lab / word) if word in files else word for word in shell[1:])]
         mounts = ["unshare", "--mount", "--propagation", "private", "sh", "-c", _MOUNTS, "sh", str(lab)]
-        shell = ["sh", "-c", '. "$0"; . "$1"', str(lab / prelude.name), str(lab / script.name)]
         printed = lab / "transcript"
         with printed.open("wb") as output:
             process = subprocess.Popen(
-                [*mounts, *kernel.enter(), *shell],
-                env={"PATH": kernel.environment()["PATH"], "HOME": "/root"},
+                [*mounts, *running.enter(), "sh", "-c", *words],
+                env={"PATH": running.environment()["PATH"], "HOME": "/root"},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

@@ -34,9 +34,19 @@ class Difference:
 class Result:
     """One script's comparison."""
 
-    commands: int
-    same: int
+    heads: tuple[str, ...]
+    """Every answer's command (or remark), FreeBSD's side first."""
     differences: tuple[Difference, ...]
+
+    @property
+    def commands(self) -> int:
+        """How many answers there are."""
+        return len(self.heads)
+
+    @property
+    def same(self) -> int:
+        """How many of them are the same on both sides."""
+        return len(self.heads) - len(self.differences)
 
 
 def answers(text: str) -> list[Answer]:
@@ -80,6 +90,8 @@ class Masks:
         (re.compile(r"^\d\d:\d\d:\d\d\.\d{6}(?= )"), MASK),
         (re.compile(r"\bsec = \d+, usec = \d+\b"), f"sec = {MASK}, usec = {MASK}"),
         (re.compile(r"\b[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d(?: UTC)? \d{4}\b"), MASK),
+        # what a boot draws by lot
+        (re.compile(r"^(kern\.boot_id: Format: Length:16 Dump:0x)[0-9a-f]{32}$"), rf"\1{MASK}"),
         # ports that nobody chose
         (re.compile(r"(?<=Connection from )(\S+) \d+(?= received)"), rf"\1 {MASK}"),
         # counters: of interfaces; an IP header's identification, and the checksum that follows from it
@@ -138,7 +150,8 @@ def compare(script: str, expected: str, found: str) -> Result:
     have = [masks.over(answer) for answer in answers(found)]
     pairs = list(_paired(want, have))
     differences = tuple(Difference(one, other) for one, other in pairs if one != other)
-    return Result(len(pairs), len(pairs) - len(differences), differences)
+    heads = tuple((one or other or Answer("", ())).head for one, other in pairs)
+    return Result(heads, differences)
 
 
 def _paired(want: list[Answer], have: list[Answer]) -> Iterator[tuple[Answer | None, Answer | None]]:
