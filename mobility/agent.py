@@ -13,25 +13,33 @@ import signal
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
+from watchdog.events import DirModifiedEvent, FileCreatedEvent, FileDeletedEvent, FileModifiedEvent, FileMovedEvent
+
+from mobility import config as configuration
+from mobility import decide, links
 from mobility import plan as planning
 from mobility.bgp.speaker import Speaker
-from mobility.config import Config, Problem, allows
+from mobility.config import Config, allows
 from mobility.control import ControlError, ControlServer
+from mobility.decide import How, Memory, Patience, Stand
 from mobility.events.spool import Event, Spool
-from mobility.jails import jailsd
+from mobility.events.watch import Watch
 from mobility.jails.jailsd import JailConfig
+from mobility.jails.sources import Sources, shared_addresses
 from mobility.metrics import Metrics
 from mobility.model import Prefix, address, host_prefix, jail_name
 from mobility.network.host import Host, Trouble
 from mobility.network.output import HostView
-from mobility.plan import Memory, Patience, Stand
-from mobility.store import EVERYTHING, Store
+from mobility.plan import Case
+from mobility.store import EVERYTHING, UNTIL_BOOT, Store
 from mobility.worker import Claims, Grant, Shared, Worker
 
 log = logging.getLogger(__name__)
 
+_GRANTED = (FileCreatedEvent, FileModifiedEvent, FileMovedEvent, FileDeletedEvent, DirModifiedEvent)
 JAILS_PER_TURN = 50
 """Jails that are woken in one turn of the loop: few enough to keep hooks and ExaBGP served."""
 PRUNE_EVERY = 3600.0
@@ -50,11 +58,12 @@ class Agent:
         self.trouble = ""
         """Why the host can not be looked at, where it can not."""
         self.looked_at = 0.0
-        self._files = jailsd.Folder(config.paths.jails_d, config.host.allowed)
+        self._files = Sources.of(config)
         self._drains: dict[str, float] = {}
         self._draining: dict[str, float] = {}
         self._stopping = asyncio.Event()
         self._look_now = asyncio.Event()
+        self._looked = asyncio.Event()
         self._opening: asyncio.Task[None] | None = None
         self.metrics = Metrics()
         self.host = Host(config.paths.commands, config.agent.command_timeout, self.metrics.command)
@@ -99,6 +108,8 @@ class Agent:
             grant=self._grant,
             claims=self.claims,
             drained=self._drained,
+            how=self._how,
+            learn=self._learn_again,
         )
         self.metrics.serve(self.config.metrics.listen)
         await self.speaker.start()
@@ -107,6 +118,7 @@ class Agent:
         tasks = [
             asyncio.create_task(self._spooled(), name="spool"),
             asyncio.create_task(self._looks(), name="looks"),
+            asyncio.create_task(self._inspects(), name="inspects"),
             asyncio.create_task(self._prunes(), name="prune"),
         ]
         stop = asyncio.create_task(self._stopped(), name="stop")
@@ -136,7 +148,7 @@ class Agent:
 
     def _event(self, event: Event) -> None:
         log.info("hook", extra={"jail": event.jail, "phase": str(event.phase), "event": event.id})
-        before = self._files.problems.get(event.jail)
+        before = self._complaints(event.jail)
         if self._files.refresh_one(event.jail):  # a grant written a moment before the start counts
             self._granted_anew(event.jail, before)
         self._worker(event.jail).event(event)
@@ -157,7 +169,16 @@ class Agent:
     # -- looks
 
     async def _looks(self) -> None:
+        # managers' files are looked at in turns: an open descriptor in a jail's dataset keeps it from being unmounted
+        grants = Watch(self.config.paths.jails_d, self._look_now, _GRANTED)
+        try:
+            await self._look_in_turns(grants)
+        finally:
+            grants.end()
+
+    async def _look_in_turns(self, grants: Watch) -> None:
         while True:
+            grants.ensure()
             self._look_now.clear()
             try:
                 await self._look()
@@ -171,6 +192,34 @@ class Agent:
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await self._look_now.wait()
+
+    async def _inspects(self) -> None:
+        """Look into one jail after the other, so that each has its turn once in `inside_every`."""
+        await self._looked.wait()
+        while True:
+            names = sorted(self.workers)
+            for name in names:
+                await asyncio.sleep(self.config.agent.inside_every / len(names))
+                if name in self.workers:
+                    self.workers[name].inspect()
+            if not names:
+                await asyncio.sleep(self.config.agent.inside_every)
+
+    def _how(self) -> How:
+        """Return how links bring IPv4 to their jails: as configured, else as the kernel can."""
+        wanted = self.config.host.ipv4_routes
+        if wanted == configuration.AUTO:
+            wanted = configuration.NEXT_HOP if self.host.ipv6_next_hops else configuration.INTERFACE
+        return How(wanted)
+
+    async def _learn_again(self) -> None:
+        """Ask the kernel once more what it can, because a command failed: a sysctl may have been switched."""
+        before = self._how()
+        await self.host.learn()
+        if self._how() is not before:
+            log.warning("links change how they bring IPv4 to their jails", extra={"to": str(self._how())})
+            for worker in self.workers.values():
+                worker.wake()
 
     async def _look(self) -> None:
         """Look at everything, and wake each jail about which it shows something new."""
@@ -186,9 +235,9 @@ class Agent:
         self.looked_at = time.time()
         changed, self.view = view is not self.view, view
         if first:
-            for text, jail in planning.holders(jailsd.shared_addresses(self._files.jails.values()), view).items():
+            for text, jail in links.holders(shared_addresses(self._files.jails.values()), view).items():
                 self.claims.take(jail, [text])
-        names = {*self._files.jails, *self._files.problems, *planning.made_for(view), *self._pending, *self.workers}
+        names = {*self._files.jails, *self._files.problems, *links.made_for(view), *self._pending, *self.workers}
         for count, name in enumerate(sorted(names - {""}), 1):
             if count % JAILS_PER_TURN == 0:
                 # what these jails have to say goes out while the next ones are still being looked at
@@ -207,6 +256,7 @@ class Agent:
             self.store.remember(name, Memory())
             await worker.stop()
         if first:
+            self._looked.set()
             self._opening = asyncio.create_task(self._open(), name="open")
 
     async def _open(self) -> None:
@@ -219,27 +269,32 @@ class Agent:
         memory = self._pending.get(name, Memory())
         return (
             name in self._files.problems
-            or planning.outer_of(view, name) is not None
+            or links.outer_of(view, name) is not None
             or (
                 name in self._files.jails
                 and (
                     name in view.jails or any(address(p) in view.net.routes for p in self._files.jails[name].addresses)
                 )
             )
-            or bool(memory.rejects or memory.phase)
+            or bool(memory.rejects or memory.phase or memory.adopted)
         )
 
     def _reload(self) -> None:
         """Read jails.d again where it has changed, and have the jails concerned looked at."""
-        before = dict(self._files.problems)
+        before = {name: self._complaints(name) for name in {*self._files.problems, *self._files.refused}}
         for name in self._files.refresh():
-            self._granted_anew(name, before.get(name))
+            self._granted_anew(name, before.get(name, ()))
         if "" in self._files.problems and "" not in before:
             log.error("jails.d", extra={"problem": self._problem("")})
 
-    def _granted_anew(self, name: str, before: list[Problem] | None) -> None:
-        if name in self._files.problems and self._files.problems[name] != before:
-            log.error("configuration", extra={"jail": name, "problem": self._problem(name)})
+    def _complaints(self, name: str) -> tuple[str, ...]:
+        return (*map(str, self._files.problems.get(name, ())), *self._files.refused.get(name, ()))
+
+    def _granted_anew(self, name: str, before: tuple[str, ...]) -> None:
+        now = self._complaints(name)
+        if now and now != before and (name in self._files.problems or name in self.workers):
+            log.error("configuration", extra={"jail": name, "problem": "; ".join(now)})
+            self.store.note(name, "not granted", "; ".join(now))
         if name in self.workers:
             self.workers[name].wake()
 
@@ -254,7 +309,7 @@ class Agent:
             last = tuple(host_prefix(text) for text in memory.granted)
             last = tuple(prefix for prefix in last if allows(self.config.host.allowed, prefix))
             config = JailConfig(name, last, "remembered") if last else None
-        return Grant(config, problem)
+        return Grant(config, problem, self._files.refused.get(name, ()))
 
     # -- BGP
 
@@ -262,15 +317,16 @@ class Agent:
         self.metrics.sessions(self.speaker.sessions())
 
     def _drained(self, name: str) -> tuple[bool, str]:
-        since = min((self._drains[key] for key in (EVERYTHING, name) if key in self._drains), default=None)
-        if since is None:
+        keys = [key for key in (UNTIL_BOOT, EVERYTHING, name) if key in self._drains]
+        if not keys:
             return False, ""
-        whole = "this host is" if EVERYTHING in self._drains else "it is"
-        leaving = max((self._draining.get(key, 0.0) for key in (EVERYTHING, name)), default=0.0)
+        leaving = max((self._draining.get(key, 0.0) for key in keys), default=0.0)
         if time.monotonic() < leaving:
             return True, ""
-        when = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(since))
-        return False, f"{whole} drained since {when}: mobility undrain"
+        when = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(min(self._drains[key] for key in keys)))
+        whose = "it is" if keys == [name] else "this host is"
+        how = "mobility undrain --until-boot" if UNTIL_BOOT in keys else "mobility undrain"
+        return False, f"{whose} drained since {when}: {how}"
 
     # -- what the `mobility` command asks
 
@@ -287,7 +343,7 @@ class Agent:
         names = _names(request)
         jails = [
             self._describe(name)
-            for name in sorted({*self.workers, *self._files.jails, *self._files.problems} - {""})
+            for name in sorted({*self.workers, *self._files.jails, *self._files.problems, *self._asking()} - {""})
             if not names or name in names
         ]
         missing = sorted(names - {jail["name"] for jail in jails})
@@ -296,6 +352,10 @@ class Agent:
                 f"no such jail here: {', '.join(missing)} (addresses are granted in {self.config.paths.jails_d})"
             )
         return {"host": self.snapshot(), "jails": jails}
+
+    def _asking(self) -> set[str]:
+        """Return the running jails that ask for what nobody granted."""
+        return self._files.refused.keys() & self.view.jails.keys() if self.view else set()
 
     def snapshot(self) -> dict[str, Any]:
         """Return the host's own state: what `mobility status` shows first, and the metrics count."""
@@ -327,8 +387,9 @@ class Agent:
         worker = self.workers.get(name)
         config = self._files.jails.get(name)
         if worker is None:
-            reason = self._problem(name) or "does not run"
-            return _line(name, config.addresses if config else (), reason=reason)
+            refused = self._files.refused.get(name, ())
+            reason = "; ".join(filter(None, [self._problem(name), *refused])) or "does not run"
+            return _line(name, config.addresses if config else (), reason=reason, refused=list(refused))
         granted = config.addresses if config else tuple(worker.announced)
         routes = {
             address(prefix): {peer: str(state) for peer, state in self.speaker.route(prefix).items()}
@@ -338,8 +399,10 @@ class Agent:
             any(state == "announced" for state in peers.values()) for peers in routes.values()
         )
         reason = worker.problem or self._problem(name)
+        refused = self._files.refused.get(name, ())
         if not told:
-            reason = reason or worker.target.reason or _untold(routes, connected=self.speaker.connected)
+            without = "; ".join(refused) if config is None else ""
+            reason = reason or without or worker.target.reason or _untold(routes, connected=self.speaker.connected)
         return _line(
             name,
             granted,
@@ -351,6 +414,10 @@ class Agent:
             since=worker.since,
             stand=str(worker.target.stand),
             reason=reason,
+            refused=list(refused),
+            blind=worker.blind,
+            how=str(worker.memory.how or ""),
+            adopted=worker.memory.adopted,
             routes=routes,
         )
 
@@ -360,35 +427,42 @@ class Agent:
         view = await self.host.look()
         self._reload()
         plans = []
-        for name in sorted(names or {*self._files.jails, *planning.made_for(view), *self.workers}):
+        for name in sorted(names or {*self._files.jails, *links.made_for(view), *self.workers}):
             worker = self.workers.get(name)
             memory = worker.memory if worker else Memory()
             grant = self._grant(name, memory)
             jail = view.jails.get(name)
             now = time.monotonic()
-            target = planning.decide(
+            memory = decide.observe(memory, jail, now)
+            target = decide.decide(
                 grant.config,
                 jail,
-                planning.observe(memory, jail, now),
+                memory,
                 now,
                 self._shared.patience,
                 drained=self._drained(name)[1],
             )
-            plans.append(await self._planned(name, grant.config, view, target))
+            plans.append(
+                await self._planned(
+                    Case(name, self.config.host.name, target, grant.config, view, memory=memory, how=self._how())
+                )
+            )
         return {"plans": plans}
 
-    async def _planned(
-        self, name: str, config: JailConfig | None, view: HostView, target: planning.Target
-    ) -> dict[str, Any]:
-        moved = planning.owned(view, name) is not None and not planning.inner_on_host(view, name)
-        open_ = target.stand in (Stand.WIRED, Stand.ANNOUNCED)
+    async def _planned(self, case: Case) -> dict[str, Any]:
+        name, target = case.jail, case.target
+        link = case.link
+        moved = links.owned(case.view, name) is not None and not links.inner_on_host(case.view, name)
         try:
-            inside = await self.host.inside(name) if open_ and moved else None
-            commands = planning.plan(target, name, self.config.host.name, config, view, inside)
+            if case.open and link is not None and (moved or link.adopted):
+                case = replace(case, inside=await self.host.inside(name))
+            commands = planning.plan(case)
             problem = ""
         except (planning.Refused, Trouble) as error:
             commands, problem = [], str(error)
-        wanted = config.addresses if config and target.stand is Stand.ANNOUNCED else ()
+        jail = case.view.jails.get(name)
+        announced = case.config and jail and target.stand is Stand.ANNOUNCED
+        wanted = decide.held(case.config, jail) if announced and case.config and jail else ()
         return {
             "name": name,
             "stand": str(target.stand),
@@ -408,19 +482,18 @@ class Agent:
     async def _drain(self, request: dict[str, Any]) -> dict[str, Any]:
         """Withdraw, so that nothing comes here any more: GRACEFUL_SHUTDOWN first, then withdrawals (RFC 8326)."""
         names = _names(request)
+        settings = self.config.agent
+        if request.get("until_boot"):
+            return await self._drain_until_boot(names, request.get("within"))
         keys = names or {EVERYTHING}
+        until = time.monotonic() + settings.drain_for
         fresh = [key for key in keys if key not in self._drains]
-        until = time.monotonic() + self.config.agent.drain_for
-        for key in fresh:
-            self._drains[key] = time.time()
-            self._draining[key] = until
-            self.store.drain(key, self._drains[key])
-            self.store.note("" if key == EVERYTHING else key, "drain", "")
+        self._note_drains(fresh, until)
         affected = [worker for name, worker in self.workers.items() if not names or name in names]
         prefixes = {prefix for worker in affected for prefix in worker.announced}
         if fresh and prefixes:
             await self._woken(affected)
-            await self.speaker.settled(tuple(prefixes), self.config.agent.settle_for)
+            await self.speaker.settled(tuple(prefixes), settings.settle_for)
             await asyncio.sleep(max(0.0, until - time.monotonic()))
         for key in keys:
             self._draining.pop(key, None)
@@ -428,12 +501,40 @@ class Agent:
         affected = [worker for name, worker in self.workers.items() if not names or name in names]
         prefixes |= {prefix for worker in affected for prefix in worker.announced}
         await self._woken(affected)
-        settled = await self.speaker.settled(tuple(prefixes), self.config.agent.settle_for)
+        settled = await self.speaker.settled(tuple(prefixes), settings.settle_for)
         return {"drained": sorted(keys), "withdrawn": sorted(map(address, prefixes)), "acknowledged": settled}
+
+    async def _drain_until_boot(self, names: set[str], within: object) -> dict[str, Any]:
+        """Withdraw everything within so many seconds, without a command on the host: it is shutting down."""
+        if names or isinstance(within, bool) or not isinstance(within, int | float) or not 0 < within <= 3600:
+            raise ControlError("a drain until the next boot takes no names, and within: seconds up to 3600")
+        end = time.monotonic() + within
+        until = time.monotonic() + min(self.config.agent.drain_for, within / 3)
+        self._note_drains([UNTIL_BOOT], until)
+        prefixes = tuple(prefix for worker in self.workers.values() for prefix in worker.announced)
+        if prefixes and self.speaker.connected:
+            for worker in self.workers.values():
+                worker.announce_leaving()
+            await self.speaker.settled(prefixes, until - time.monotonic())
+            await asyncio.sleep(max(0.0, until - time.monotonic()))
+        self._draining.pop(UNTIL_BOOT, None)
+        reason = self._drained("")[1]
+        withdrawn = [prefix for worker in self.workers.values() for prefix in worker.withdraw(reason)]
+        left = end - time.monotonic() if self.speaker.connected else 0.0
+        settled = not withdrawn or await self.speaker.settled(tuple(withdrawn), max(0.0, left))
+        return {"drained": [UNTIL_BOOT], "withdrawn": sorted(map(address, withdrawn)), "acknowledged": settled}
+
+    def _note_drains(self, keys: Iterable[str], until: float) -> None:
+        for key in keys:
+            self._drains[key] = time.time()
+            self._draining[key] = until
+            self.store.drain(key, self._drains[key])
+            self.store.note("" if key in (EVERYTHING, UNTIL_BOOT) else key, "drain", "")
 
     async def _undrain(self, request: dict[str, Any]) -> dict[str, Any]:
         names = _names(request)
-        keys = names or set(self._drains)
+        until_boot = {UNTIL_BOOT} & set(self._drains) if request.get("until_boot") else None
+        keys = names or set(self._drains) if until_boot is None else until_boot
         unknown = sorted(keys - set(self._drains))
         if unknown:
             drained = ", ".join(sorted(self._drains)) or "nothing is drained"
@@ -443,8 +544,9 @@ class Agent:
         for key in keys:
             self._drains.pop(key, None)
             self.store.undrain(key)
-            self.store.note("" if key == EVERYTHING else key, "undrain", "")
-        await self._woken(list(self.workers.values()))
+            self.store.note("" if key in (EVERYTHING, UNTIL_BOOT) else key, "undrain", "")
+        if keys:
+            await self._woken(list(self.workers.values()))
         return {"undrained": sorted(keys), "still_drained": sorted(self._drains)}
 
     async def _woken(self, workers: Iterable[Worker]) -> None:
@@ -486,6 +588,10 @@ def _line(name: str, addresses: Iterable[Prefix], **more: Any) -> dict[str, Any]
         "since": None,
         "stand": str(Stand.ABSENT),
         "reason": "",
+        "refused": [],
+        "blind": "",
+        "how": "",
+        "adopted": "",
         "routes": {},
     }
     return line | more

@@ -24,6 +24,8 @@ from mobility.model import Prefix, martian, network_prefix
 
 DEFAULT_PATH = Path("/usr/local/etc/mobility/mobility.toml")
 FOREVER = "forever"
+AUTO, NEXT_HOP, INTERFACE = IPV4_ROUTES = ("auto", "next-hop", "interface")
+"""How the host may route its jails' IPv4 addresses."""
 MAX_AS = 2**32 - 1
 T = TypeVar("T")
 
@@ -52,10 +54,15 @@ class ConfigError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """Who this host is, and what its jails may hold."""
+    """Who this host is, what its jails may hold, and how it routes their IPv4 addresses.
+
+    `ipv4_routes`: "next-hop" over the IPv6 next hop of the link, "interface" by interface routes, "auto" what the kernel
+    can do, the first if both.
+    """
 
     name: str
     allowed: tuple[Prefix, ...]
+    ipv4_routes: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +73,15 @@ class Paths:
     run: Path
     state: Path
     jails_d: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Managers:
+    """Where jail managers keep their files; None: not looked at."""
+
+    bastille: Path | None
+    iocage: Path | None
+    jail_conf: Path | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +98,7 @@ class Agent:
     """The agent's own times, all in seconds."""
 
     look_every: float
+    inside_every: float
     command_timeout: float
     starting_for: float
     stopping_for: float
@@ -134,6 +151,7 @@ class Config:
     path: Path
     host: Host
     paths: Paths
+    managers: Managers
     hooks: Hooks
     agent: Agent
     metrics: Metrics
@@ -332,6 +350,12 @@ def _peer(index: int, table: object, problems: list[Problem]) -> Peer:
     return peer
 
 
+def _folder(section: _Section, key: str, default: str) -> Path | None:
+    # "" is nothing; the default stands in only where the key is not there, or wrong
+    found: str = section.take(key, lambda value: str(_path(value)) if value != "" else "", default)
+    return Path(found) if found else None
+
+
 def _twice(peers: Iterable[Peer], problems: list[Problem]) -> None:
     names: dict[str, int] = {}
     addresses: dict[str, int] = {}
@@ -353,7 +377,7 @@ def parse(data: Mapping[str, Any], path: Path) -> tuple[Config, list[Problem]]:
     The `Config` may be used only when that list is empty.
     """
     problems: list[Problem] = []
-    known = ("host", "paths", "hooks", "agent", "metrics", "bgp")
+    known = ("host", "paths", "managers", "hooks", "agent", "metrics", "bgp")
     for key in data:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
@@ -364,6 +388,7 @@ def parse(data: Mapping[str, Any], path: Path) -> tuple[Config, list[Problem]]:
     host = Host(
         name=section.take("name", _name, socket.gethostname().split(".", 1)[0]),
         allowed=section.take("allowed", _list(_allowed), required=True) or (),
+        ipv4_routes=section.take("ipv4_routes", _one_of(*IPV4_ROUTES), AUTO),
     )
     section.finish()
 
@@ -374,6 +399,14 @@ def parse(data: Mapping[str, Any], path: Path) -> tuple[Config, list[Problem]]:
         run=section.take("run", _path, Path("/var/run/mobility")),
         state=section.take("state", _path, Path("/var/db/mobility")),
         jails_d=section.take("jails_d", _path, Path("/usr/local/etc/mobility/jails.d")),
+    )
+    section.finish()
+
+    section = _Section("managers", data.get("managers", {}), problems)
+    managers = Managers(
+        bastille=_folder(section, "bastille", "/usr/local/bastille"),
+        iocage=_folder(section, "iocage", "/iocage"),
+        jail_conf=_folder(section, "jail_conf", "/etc/jail.conf"),
     )
     section.finish()
 
@@ -388,6 +421,7 @@ def parse(data: Mapping[str, Any], path: Path) -> tuple[Config, list[Problem]]:
     section = _Section("agent", data.get("agent", {}), problems)
     agent = Agent(
         look_every=section.take("look_every", _seconds(0.5, 3600), 10.0),
+        inside_every=section.take("inside_every", _seconds(0.5, 86400), 300.0),
         command_timeout=section.take("command_timeout", _seconds(0.5, 120), 10.0),
         starting_for=section.take("starting_for", _seconds(1, 3600), 120.0),
         stopping_for=section.take("stopping_for", _seconds(1, 3600), 120.0),
@@ -421,7 +455,7 @@ def parse(data: Mapping[str, Any], path: Path) -> tuple[Config, list[Problem]]:
     )
     section.finish()
     _twice(bgp.peers, problems)
-    return Config(path, host, paths, hooks, agent, metrics, bgp), problems
+    return Config(path, host, paths, managers, hooks, agent, metrics, bgp), problems
 
 
 def _tables(value: Any) -> tuple[Mapping[str, Any], ...]:

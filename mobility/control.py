@@ -229,6 +229,8 @@ class ControlServer:
         try:
             answer = await self._converse(reader, writer.get_extra_info("socket"))
             if answer is not None:
+                # so that drain waits for the last byte, not for all but the last 64 KiB
+                writer.transport.set_write_buffer_limits(high=0)
                 writer.write(json.dumps({"v": VERSION, **answer}).encode("utf-8") + b"\n")
                 async with asyncio.timeout(self._read_timeout):
                     await writer.drain()

@@ -1,85 +1,35 @@
-"""What has to be done for one jail: pure functions from what is wanted and what is observed to commands.
+"""What has to be done for one jail: a pure function from what is wanted and what is observed to FreeBSD's commands.
 
-`decide` says where a jail should stand, `plan` which of FreeBSD's commands lead there from what a look showed. Both
-are level-driven: they never ask how things came to be as they are, so that lost, repeated and reordered events end in
-the same place. The commands are those of transcript 8-reference, in its order.
+Level-driven: whatever a look showed, `plan` says which commands lead from there to the target. Those of a jail's own
+link are the commands of transcript 8-reference, in its order; IPv4 by interface routes is transcript 10.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 
 from netaddr import IPAddress
 
+from mobility import links
+from mobility.decide import How, Memory, Stand, Target
 from mobility.jails.jailsd import JailConfig
-from mobility.model import Phase, Prefix, address
+from mobility.links import LOOPBACK, Link
+from mobility.model import address
 from mobility.network import naming
-from mobility.network.output import HostView, Interface, Jail, NetView, Route
+from mobility.network.output import HostView, Interface, NetView, Route
 
-LOOPBACK = {4: "127.0.0.1", 6: "::1"}
 UNIT_TRIES = 64
 """How many epair units are tried before giving up: others may number theirs in our range."""
+_FAMILY = {4: ("inet", 32), 6: ("inet6", 128)}
+_STILL_THERE = ("route already in table", "Invalid argument", "File exists")
+"""What route(8) says where an IPv4 route is there already (transcripts 3-routes and 11-rc)."""
+_UNREADY = frozenset({"IFDISABLED", "AUTO_LINKLOCAL"})
+"""What an interface is made with (nd6 options; transcript 1-interfaces), and must not have on a link of ours."""
 
 
 class Refused(Exception):
     """The jail can not be given its network as things are; the message tells the operator what to do."""
-
-
-class Stand(StrEnum):
-    """Where a jail should stand."""
-
-    ABSENT = "absent"
-    """Nothing of ours is left, but a reject for packets still in flight."""
-    PAIRED = "paired"
-    """About to be made: its pair exists on the host."""
-    WIRED = "wired"
-    """Runs and is wired, and is not to be announced."""
-    ANNOUNCED = "announced"
-    """Runs, is wired and is to be announced."""
-    CLOSING = "closing"
-    """About to stop: withdrawn, its addresses rejected, still wired."""
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where a jail should stand, and why it is not announced if it is not."""
-
-    stand: Stand
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """What is remembered of a jail beyond any look. Times are this boot's monotonic clock, in seconds."""
-
-    phase: Phase | None = None
-    """The last hook event."""
-    phase_at: float = 0.0
-    jid: int | None = None
-    """The jid last seen running, and since when."""
-    seen_at: float = 0.0
-    started: int | None = None
-    """The jid whose start is known to be complete."""
-    rejects: tuple[str, ...] = ()
-    """The addresses that are rejected while packets may be in flight, and since when."""
-    rejects_at: float = 0.0
-    granted: tuple[str, ...] = ()
-    """What it was last wired with: it keeps that when its file is broken while it runs."""
-    wired: int | None = None
-    """The jid that was wired so, inside and out."""
-    announced_at: float = 0.0
-    """Since when it has been announced, 0 while it is not: a restart of the agent is no news of the jail's."""
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long hook events are believed, in seconds."""
-
-    starting_for: float
-    stopping_for: float
-    reject_for: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +38,8 @@ class Command:
 
     argv: tuple[str, ...]
     why: str
+    harmless: tuple[str, ...] = ()
+    """What it may say and fail, where it turns out that there was nothing to do."""
 
     @property
     def in_jail(self) -> bool:
@@ -95,155 +47,168 @@ class Command:
         return self.argv[0] == "jexec"
 
 
-def observe(memory: Memory, jail: Jail | None, now: float) -> Memory:
-    """Return the memory after a look that showed the jail as running (with its jid) or not."""
-    if jail is None:
-        return replace(memory, jid=None, started=None) if memory.jid is not None else memory
-    if jail.jid != memory.jid:
-        # where its prestop is the first that is ever heard of a jail, it is that jail's
-        first = memory.seen_at == 0.0 and memory.phase is Phase.PRESTOP
-        return replace(memory, jid=jail.jid, seen_at=memory.phase_at if first else now, started=None)
-    return memory
+@dataclass(frozen=True, slots=True)
+class Case:
+    """All that a plan is made from.
 
-
-def decide(
-    config: JailConfig | None,
-    jail: Jail | None,
-    memory: Memory,
-    now: float,
-    patience: Patience,
-    *,
-    drained: str = "",
-) -> Target:
-    """Say where a jail should stand.
-
-    `config` is None where no addresses are granted, `jail` None where it does not run; `memory` is `observe`d already;
-    `drained` is the reason not to announce it, where there is one.
+    `inside` is what a look inside the jail showed, None where the inside is known to be right. `unreject` are the
+    addresses for which no packet can be in flight any more. `how` is what the kernel can, or the operator wants.
     """
-    age = now - memory.phase_at
-    if jail is None:
-        # at created the jail existed: if it is not there any more its start has failed, and no hook says so
-        coming = memory.phase is Phase.PRESTART and age < patience.starting_for
-        if config is not None and coming:
-            return Target(Stand.PAIRED, "is about to start")
-        return Target(Stand.ABSENT, "does not run")
-    if config is None:
-        return Target(Stand.ABSENT, "has no addresses granted")
-    if not jail.vnet:
-        return Target(Stand.ABSENT, "has no vnet of its own: add `vnet;` to its jail.conf")
-    if memory.phase is Phase.PRESTOP and memory.phase_at >= memory.seen_at and age < patience.stopping_for:
-        return Target(Stand.CLOSING, "is stopping")
-    starting = memory.phase in (Phase.PRESTART, Phase.CREATED) and memory.started != jail.jid
-    if starting and age < patience.starting_for:
-        return Target(Stand.WIRED, "is starting: its poststart hook has not come yet")
-    if drained:
-        return Target(Stand.WIRED, drained)
-    return Target(Stand.ANNOUNCED)
+
+    jail: str
+    host: str
+    target: Target
+    config: JailConfig | None
+    view: HostView
+    inside: NetView | None = None
+    unreject: tuple[str, ...] = ()
+    memory: Memory = field(default_factory=Memory)
+    how: How = How.NEXT_HOP
+
+    @property
+    def link(self) -> Link | None:
+        """The jail's link, None for a jail without a vnet of its own."""
+        jail, starting = self.view.jails.get(self.jail), self.target.stand is Stand.PAIRED
+        return links.link_of(self.jail, self.config, jail, self.memory, self.view, starting=starting)
+
+    @property
+    def granted(self) -> tuple[tuple[int, str], ...]:
+        """The addresses that the jail may have, with their IP versions."""
+        return tuple((p.version, address(p)) for p in self.config.addresses) if self.config else ()
+
+    @property
+    def open(self) -> bool:
+        """Whether the jail is to be wired."""
+        return self.target.stand in (Stand.WIRED, Stand.ANNOUNCED)
 
 
-def owned(view: HostView, jail: str) -> Interface | None:
-    """Return the jail's outer end if it is there and ours: in our group, and described as this jail's."""
-    interface = outer_of(view, jail)
-    if interface is None:
-        return None
-    found = naming.described(interface.description)
-    return interface if found and found[0] == jail else None
+def plan(case: Case) -> list[Command]:
+    """Return the commands that lead from the case's view to its target, in order; none when all is as it should be.
 
-
-def outer_of(view: HostView, jail: str) -> Interface | None:
-    """Return the interface under the jail's outer end's name, if it is in our group."""
-    return _of_ours(view, naming.outer_name(jail))
-
-
-def _of_ours(view: HostView, name: str) -> Interface | None:
-    """Return the interface of that name in our group: another one may have come home under it, without any group."""
-    several = view.net.interfaces.get(name, ()) if name in view.ours else ()
-    return next((interface for interface in several if naming.GROUP in interface.groups), None)
-
-
-def made_for(view: HostView) -> dict[str, Interface]:
-    """Return our outer ends by the jail that they say they are for."""
-    found: dict[str, Interface] = {}
-    for name in view.ours:
-        interface = _of_ours(view, name)
-        said = naming.described(interface.description) if interface else None
-        if interface and said and naming.outer_name(said[0]) == name:
-            found[said[0]] = interface
-    return found
-
-
-def inner_on_host(view: HostView, jail: str) -> bool:
-    """Tell whether the jail's inner end has not been moved into it yet."""
-    outer = owned(view, jail)
-    if outer is None:
-        return False
-    return any(name in view.net.interfaces for name in (naming.inner_name(jail), _pair_of(outer) + "b"))
-
-
-def _pair_of(outer: Interface) -> str:
-    said = naming.described(outer.description)
-    return said[1] if said else ""
-
-
-def plan(
-    target: Target,
-    jail: str,
-    host: str,
-    config: JailConfig | None,
-    view: HostView,
-    inside: NetView | None,
-    unreject: Iterable[str] = (),
-) -> list[Command]:
-    """Return the commands that lead from `view` to `target`, in order; none when all is as it should be.
-
-    `inside` is what a look inside the jail showed, or None where the inside is known to be right. `unreject` are the
-    addresses for which no packet can be in flight any more. BGP is the caller's part: withdraw before
-    these commands, announce after.
+    BGP is the caller's part: withdraw before these commands, announce after.
     Raises Refused when something of others is in the way.
     """
-    return list(_plan(target, jail, host, config, view, inside, unreject))
+    link = case.link
+    if link is None:
+        return list(_plain(case))
+    return list(_adopted(case, link) if link.adopted else _own(case, link))
 
 
-def _plan(
-    target: Target,
-    jail: str,
-    host: str,
-    config: JailConfig | None,
-    view: HostView,
-    inside: NetView | None,
-    unreject: Iterable[str],
-) -> Iterator[Command]:
-    outer = owned(view, jail)
-    granted = config.addresses if config else ()
-    if target.stand in (Stand.ABSENT, Stand.CLOSING):
-        yield from _reject(jail, view)
-        if target.stand is Stand.ABSENT:
+def _own(case: Case, link: Link) -> Iterator[Command]:
+    jail, view, inside = case.jail, case.view, case.inside
+    outer = links.owned(view, jail)
+    if case.target.stand in (Stand.ABSENT, Stand.CLOSING):
+        yield from _reject(view, link)
+        if case.target.stand is Stand.ABSENT:
             if outer is not None:
                 yield Command(("ifconfig", outer.name, "destroy"), "unwire: the inner end goes with it, wherever it is")
-            yield from _unreject(unreject, view)
+            yield from _unreject(case.unreject, view)
         return
-    yield from _unreject((text for text in unreject if text not in map(address, granted)), view)
-    if outer is not None and target.stand is not Stand.PAIRED and not inner_on_host(view, jail):
-        if inside is not None and inside.interface(naming.inner_name(jail)) is None:
+    yield from _unreject_others(case)
+    if outer is not None and case.open and not links.inner_on_host(view, jail):
+        if inside is not None and link.inner_in(inside) is None:
             # renamed, or taken away, by the jail's root: nothing in there can be trusted to be ours
             yield Command(
                 ("ifconfig", outer.name, "destroy"), "the jail's end is not where it belongs: make a new pair"
             )
-            view = expect(Target(Stand.ABSENT), jail, host, config, view)
+            view = expect(replace(case, target=Target(Stand.ABSENT)))
+            case = replace(case, view=view)
             outer, inside = None, NetView()
-    elif target.stand is not Stand.PAIRED:
+    elif case.open:
         inside = NetView()
-    yield from _pair(jail, host, view, outer)
-    if target.stand is Stand.PAIRED:
+    yield from _pair(case, outer)
+    if not case.open:
         return
-    if outer is None or inner_on_host(view, jail):
+    if outer is None or links.inner_on_host(view, jail):
         yield Command(("ifconfig", naming.inner_name(jail), "vnet", jail), "move the inner end into the jail")
+    yield from _ipv4_of_the_host(case, link, outer or Interface(link.outer, up=False))
     if inside is not None:
-        yield from _inside(jail, granted, inside)
-    yield from _host_routes(jail, granted, view)
+        yield from _inside(case, link, inside)
+    yield from _host_routes(case, link)
 
 
-def _pair(jail: str, host: str, view: HostView, outer: Interface | None) -> Iterator[Command]:
+def _adopted(case: Case, link: Link) -> Iterator[Command]:
+    """Serve a link that is its manager's: never made, renamed or destroyed here, and given back what it had."""
+    view = case.view
+    if case.target.stand is not Stand.PAIRED:
+        yield from _unneeded(view, case.jail)
+    outer = links.outer_end(view, case.jail, link)
+    if case.target.stand in (Stand.ABSENT, Stand.CLOSING):
+        yield from _reject(view, link)
+        if case.target.stand is Stand.ABSENT:
+            if outer is not None and naming.GROUP in outer.groups:
+                yield from _let_go(case, outer)
+            yield from _unreject(case.unreject, view)
+        return
+    yield from _unreject_others(case)
+    if not case.open:
+        return
+    if outer is None:
+        raise Refused(
+            f"jail {case.jail}: its manager should have made {link.outer}, and there is no such epair: look at its "
+            f"network settings (ifconfig {link.outer}), or have mobility make the link: mobility hooks install"
+        )
+    former = _former(case, link)
+    if former is not None and naming.GROUP in former.groups:
+        yield from _let_go(case, former)
+    bridge = view.net.bridge_of.get(link.outer)
+    if bridge is not None:
+        yield Command(
+            ("ifconfig", bridge, "deletem", link.outer), "a link of two parties can not be a broadcast domain's"
+        )
+    if naming.GROUP not in outer.groups:
+        yield Command(("ifconfig", link.outer, "group", naming.GROUP), "for the firewall's rule against spoofing")
+    yield from _link(("ifconfig",), outer, naming.OUTER_LINK_LOCAL)
+    yield from _ipv4_of_the_host(case, link, outer)
+    if case.inside is not None:
+        if link.inner_in(case.inside) is None:
+            raise Refused(
+                f"jail {case.jail}: none of {', '.join(link.inner)} is in the jail: its end of {link.outer} has "
+                f"another name: jexec {case.jail} ifconfig -l"
+            )
+        yield from _inside(case, link, case.inside)
+    yield from _host_routes(case, link)
+
+
+def _former(case: Case, link: Link) -> Interface | None:
+    """Return the end that an earlier incarnation of the jail had, where its manager left it behind (`vnet0.7`, `vnet0.9`)."""
+    name = case.memory.adopted
+    return links.outer_end(case.view, case.jail, Link(name, (), adopted=True)) if name not in ("", link.outer) else None
+
+
+def _let_go(case: Case, outer: Interface) -> Iterator[Command]:
+    if naming.OUTER_LINK_LOCAL in outer.inet6:
+        text = f"{naming.OUTER_LINK_LOCAL}/64"
+        yield Command(("ifconfig", outer.name, "inet6", text, "-alias"), "its manager's again")
+    for text in outer.inet:
+        if text == case.view.net.ipv4:
+            yield Command(("ifconfig", outer.name, "inet", f"{text}/32", "-alias"), "its manager's again")
+    if case.memory.bridge in case.view.net.interfaces and outer.name not in case.view.net.bridge_of:
+        yield Command(("ifconfig", case.memory.bridge, "addm", outer.name), "back into the bridge that it was in")
+    # last: by the group it is known that there is something to give back
+    yield Command(("ifconfig", outer.name, "-group", naming.GROUP), "its manager's again")
+
+
+def _unneeded(view: HostView, jail: str) -> Iterator[Command]:
+    """Destroy a pair of ours that the jail does not use."""
+    if links.owned(view, jail) is not None:
+        link = links.own_link(jail)
+        yield from _reject(view, link)
+        yield Command(("ifconfig", link.outer, "destroy"), "no pair of ours is needed")
+
+
+def _plain(case: Case) -> Iterator[Command]:
+    """Serve a jail without a vnet: jail(8) itself puts its addresses on the host and takes them away.
+
+    It does so before prestart and after poststop (jail.c, startcommands and stopcommands), so the host answers for them
+    until long after they were withdrawn, and no reject is needed.
+    """
+    yield from _unneeded(case.view, case.jail)
+    yield from _unreject(case.unreject, case.view)
+
+
+def _pair(case: Case, outer: Interface | None) -> Iterator[Command]:
+    jail, host, view = case.jail, case.host, case.view
     name, inner = naming.outer_name(jail), naming.inner_name(jail)
     if outer is None:
         if name in view.net.interfaces:
@@ -266,10 +231,10 @@ def _pair(jail: str, host: str, view: HostView, outer: Interface | None) -> Iter
             ),
             "make the pair; from its first moment its outer end says whose it is",
         )
-        outer = Interface(name, up=False, nd6=frozenset({"IFDISABLED", "AUTO_LINKLOCAL"}))
+        outer = Interface(name, up=False, nd6=_UNREADY)
         inner_name, inner_mac = pair + "b", ""
     else:
-        inner_name = next((n for n in (_pair_of(outer) + "b", inner) if n in view.net.interfaces), "")
+        inner_name = next((n for n in (links.pair_of(outer) + "b", inner) if n in view.net.interfaces), "")
         inner_mac = next((i.ether for i in view.net.interfaces.get(inner_name, ())), "")
     if inner_name and inner_name != inner:
         yield Command(("ifconfig", inner_name, "name", inner), "name the inner end")
@@ -284,8 +249,7 @@ def _pair(jail: str, host: str, view: HostView, outer: Interface | None) -> Iter
 
 
 def _link(ifconfig: tuple[str, ...], found: Interface, link_local: str) -> Iterator[Command]:
-    ready = "NO_DAD" in found.nd6 and not {"IFDISABLED", "AUTO_LINKLOCAL"} & found.nd6 and found.up
-    if not ready:
+    if "NO_DAD" not in found.nd6 or _UNREADY & found.nd6 or not found.up:
         yield Command(
             (*ifconfig, found.name, "inet6", "-auto_linklocal", "no_dad", "-ifdisabled", "up"),
             "no second link-local address, no second of silence for duplicate address detection; up",
@@ -294,61 +258,111 @@ def _link(ifconfig: tuple[str, ...], found: Interface, link_local: str) -> Itera
         yield Command((*ifconfig, found.name, "inet6", f"{link_local}/64"), "its end of the unnumbered link")
 
 
-def _inside(jail: str, granted: Iterable[Prefix], inside: NetView) -> Iterator[Command]:
-    into = ("jexec", jail)
-    name = naming.inner_name(jail)
+def _ipv4_of_the_host(case: Case, link: Link, outer: Interface) -> Iterator[Command]:
+    if not any(version == 4 for version, _ in case.granted):
+        return
+    if not case.view.net.ipv4:
+        yield Command(
+            ("ifconfig", "lo0", "inet", f"{naming.DUMMY_IPV4}/32", "alias"),
+            "IPv4 needs an address of the host's to come from: the dummy (RFC 7600)",
+        )
+    if case.how is How.INTERFACE and not outer.inet:
+        yield Command(
+            ("ifconfig", link.outer, "inet", f"{_gateway(case, outer)}/32", "alias"),
+            "an IPv4 interface route needs an address on its interface: the host's own, once more",
+        )
+
+
+def _gateway(case: Case, outer: Interface | None) -> str:
+    """Return the host's IPv4 address that the jail's default leads to, where IPv4 goes by interface routes."""
+    return next(iter(outer.inet if outer else ()), "") or case.view.net.ipv4 or naming.DUMMY_IPV4
+
+
+def _inside(case: Case, link: Link, inside: NetView) -> Iterator[Command]:
+    into = ("jexec", case.jail)
     loopback = inside.interface("lo0")
     if loopback is None or not loopback.up or LOOPBACK[4] not in loopback.inet:
         yield Command((*into, "ifconfig", "lo0", "inet", "127.0.0.1/8", "up"), "the jail's loopback")
-    found = inside.interface(name) or Interface(name, up=False, nd6=frozenset({"IFDISABLED", "AUTO_LINKLOCAL"}))
+    found = link.inner_in(inside) or Interface(link.inner[0], up=False, nd6=_UNREADY)
+    name = found.name
     yield from _link((*into, "ifconfig"), found, naming.INNER_LINK_LOCAL)
-    wanted = [(prefix.version, address(prefix)) for prefix in granted]
-    for version, text in wanted:
-        if text not in (found.inet if version == 4 else found.inet6):
-            family, length = ("inet", 32) if version == 4 else ("inet6", 128)
+    there = {4: found.inet, 6: found.inet6}
+    wide = [text for version, text in case.granted if text in there[version] and text in found.wide]
+    over = [text for text in (*found.inet, *found.inet6) if _is_over(case, link, text)]
+    losing = any(IPAddress(text).version == 4 for text in (*wide, *over))
+    gateway = _gateway_inside(case, link, name, 4)
+    defaults = inside.routes_to("default", 4)
+    ours = any(route.gateway == gateway for route in defaults)
+    if losing and defaults and not ours:
+        yield Command((*into, "route", "-n", "delete", "default"), "it leads to where the link no longer does")
+    for version, text in case.granted:
+        family, length = _FAMILY[version]
+        if text in wide:
+            yield Command(
+                (*into, "ifconfig", name, family, f"{text}/{length}", "-alias"),
+                "a whole network on a link of two parties hides the rest of it from the jail",
+            )
+        if text in wide or text not in there[version]:
             yield Command((*into, "ifconfig", name, family, f"{text}/{length}", "alias"), "the jail's address")
-    for version, family, length, present in ((4, "inet", 32, found.inet), (6, "inet6", 128, found.inet6)):
-        for text in present:
-            if (version, text) not in wanted and not IPAddress(text).is_link_local():
-                yield Command((*into, "ifconfig", name, family, f"{text}/{length}", "-alias"), "no longer granted")
-    gateway = f"{naming.OUTER_LINK_LOCAL}%{name}"
-    for version in sorted({version for version, _ in wanted}, reverse=True):
+    for text in over:
+        family, length = _FAMILY[IPAddress(text).version]
+        yield Command((*into, "ifconfig", name, family, f"{text}/{length}", "-alias"), "no longer granted")
+    if not losing:
+        yield from _defaults(case, link, inside, name)
+        return
+    # the kernel takes along the routes that were found by an address (sys/netinet/in.c, in_ifadown; transcript 11-rc)
+    bare = NetView(inside.interfaces, {k: tuple(r for r in v if r.version == 6) for k, v in inside.routes.items()})
+    for command in _defaults(case, link, bare, name):
+        yield replace(command, harmless=_STILL_THERE) if "-6" not in command.argv and ours else command
+
+
+def _is_over(case: Case, link: Link, text: str) -> bool:
+    """Tell whether an address in the jail has to go: on a manager's link only what was granted before."""
+    ip = IPAddress(text)
+    mine = not link.adopted or text in case.memory.granted
+    return mine and (ip.version, text) not in case.granted and not ip.is_link_local()
+
+
+def removes_inside(commands: Iterable[Command]) -> bool:
+    """Tell whether a jail loses an address, and perhaps routes with it: then look inside once more."""
+    return any(command.in_jail and command.argv[-1] == "-alias" for command in commands)
+
+
+def _gateway_inside(case: Case, link: Link, name: str, version: int) -> str:
+    """Return the gateway of the jail's default route."""
+    if version == 4 and case.how is How.INTERFACE:
+        return _gateway(case, links.outer_end(case.view, case.jail, link))
+    return f"{naming.OUTER_LINK_LOCAL}%{name}"
+
+
+def _defaults(case: Case, link: Link, inside: NetView, name: str) -> Iterator[Command]:
+    into = ("jexec", case.jail)
+    for version in sorted({version for version, _ in case.granted}, reverse=True):
+        gateway = _gateway_inside(case, link, name, version)
+        family = ("-inet6",) if version == 4 and ":" in gateway else ()
+        host = inside.routes_to(gateway, 4)
+        if version == 4 and case.how is How.INTERFACE and not any(route.interface == name for route in host):
+            yield Command((*into, "route", "-n", "add", "-host", gateway, "-interface", name), "the host, on this link")
         defaults = inside.routes_to("default", version)
         if not any(route.gateway == gateway and not route.reject for route in defaults):
             verb = "change" if defaults else "add"
-            how = ("-6", verb, "default", gateway) if version == 6 else (verb, "default", "-inet6", gateway)
+            how = ("-6", verb, "default", gateway) if version == 6 else (verb, "default", *family, gateway)
             yield Command((*into, "route", "-n", *how), f"the jail's IPv{version} way out")
+
+
+def inside_is_right(case: Case, inside: NetView) -> bool:
+    """Tell whether a look inside a wired jail showed all that we put there."""
+    link = case.link
+    return link is None or (link.inner_in(inside) is not None and not list(_inside(case, link, inside)))
 
 
 def _route(version: int, verb: str, text: str, *way: str) -> tuple[str, ...]:
     return ("route", "-n", *(("-6",) if version == 6 else ()), verb, "-host", text, *way)
 
 
-def _way(version: int, outer: str) -> tuple[str, ...]:
+def _way(version: int, link: Link, how: How) -> tuple[str, ...]:
     # the /128 by interface route and the /32 by next hop: see the traps of 4-neighbours and 10-interface-routes
-    return ("-interface", outer) if version == 6 else ("-inet6", f"{naming.INNER_LINK_LOCAL}%{outer}")
-
-
-def _right(route: Route, outer: str) -> bool:
-    if route.interface != outer or route.reject:
-        return False
-    if route.version == 6:
-        return "G" not in route.flags
-    return route.gateway == f"{naming.INNER_LINK_LOCAL}%{outer}"
-
-
-def carries(view: HostView, jail: str, prefixes: Iterable[Prefix]) -> bool:
-    """Tell whether the host sends packets for all of these addresses into the jail's pair, and the pair into the jail."""
-    if owned(view, jail) is None or inner_on_host(view, jail):
-        return False
-    outer = naming.outer_name(jail)
-    found = (view.net.routes_to(address(prefix), prefix.version) for prefix in prefixes)
-    return all(len(routes) == 1 and _right(routes[0], outer) for routes in found)
-
-
-def rejected(route: Route) -> bool:
-    """Tell whether a route is a reject as we make them: to loopback, with the R flag."""
-    return route.reject and route.gateway == LOOPBACK[route.version]
+    return ("-inet6", link.next_hop) if version == 4 and how is not How.INTERFACE else ("-interface", link.outer)
 
 
 def _delete(route: Route, *, alone: bool) -> Command:
@@ -361,86 +375,60 @@ def _delete(route: Route, *, alone: bool) -> Command:
     return Command(_route(route.version, "delete", route.destination, *way), "")
 
 
-def _host_routes(jail: str, granted: Iterable[Prefix], view: HostView) -> Iterator[Command]:
-    outer = naming.outer_name(jail)
-    wanted = [(prefix.version, address(prefix)) for prefix in granted]
-    if any(version == 4 for version, _ in wanted) and view.net.with_ipv4 is None:
-        yield Command(
-            ("ifconfig", "lo0", "inet", f"{naming.DUMMY_IPV4}/32", "alias"),
-            "IPv4 over an IPv6 next hop needs an IPv4 address on the host: the dummy (RFC 7600)",
-        )
-    for version, text in wanted:
+def _host_routes(case: Case, link: Link) -> Iterator[Command]:
+    view = case.view
+    for version, text in case.granted:
         found = view.net.routes_to(text, version)
-        if len(found) == 1 and _right(found[0], outer):
+        if len(found) == 1 and links.right(found[0], link, case.how):
             continue
         for route in found:
-            if route.interface != outer and not rejected(route):
+            if route.interface != link.outer and not links.rejected(route) and not _of_ours(view, route.interface):
                 raise Refused(
-                    f"jail {jail}: a route to {text} through {route.interface} exists that is not this jail's: "
+                    f"jail {case.jail}: a route to {text} through {route.interface} exists that is not this jail's: "
                     f"find out whose it is (route -n get {text}), then delete it"
                 )
         for route in found:
             yield replace(_delete(route, alone=len(found) == 1), why="in the way of the jail's own route")
         yield Command(
-            _route(version, "add", text, *_way(version, outer)),
+            _route(version, "add", text, *_way(version, link, case.how)),
             f"packets for the jail's IPv{version} address",
         )
-    for route in _through(view, outer):
-        if (route.version, route.destination) not in wanted:
+    for route in links.through(view, link.outer):
+        if (route.version, route.destination) not in case.granted:
             yield replace(_delete(route, alone=True), why="no longer granted")
 
 
-def _through(view: HostView, outer: str) -> Iterator[Route]:
-    for route in view.net.by_interface.get(outer, ()):
-        if {"H", "S"} <= set(route.flags) and "%" not in route.destination:
-            yield route
+def _of_ours(view: HostView, name: str) -> bool:
+    """Tell whether an interface serves as a jail's link: the address is this jail's (Claims), so its route there is old."""
+    return any(naming.GROUP in one.groups for one in view.net.interfaces.get(name, ()))
 
 
-def _reject(jail: str, view: HostView) -> Iterator[Command]:
-    outer = naming.outer_name(jail)
-    for route in tuple(_through(view, outer)):
+def _reject(view: HostView, link: Link) -> Iterator[Command]:
+    for route in tuple(links.through(view, link.outer)):
         alone = len(view.net.routes_to(route.destination, route.version)) == 1
         yield replace(_delete(route, alone=alone), why="delete, then add: `route change` forgets the reject")
         if alone:
-            yield Command(
-                _route(route.version, "add", route.destination, LOOPBACK[route.version], "-reject"),
-                "packets in flight get an ICMP answer and never loop",
-            )
+            yield _reject_one(route.version, route.destination)
+
+
+def _reject_one(version: int, text: str) -> Command:
+    return Command(
+        _route(version, "add", text, LOOPBACK[version], "-reject"),
+        "packets in flight get an ICMP answer and never loop",
+    )
 
 
 def _unreject(addresses: Iterable[str], view: HostView) -> Iterator[Command]:
     for text in addresses:
         for route in view.net.routes.get(text, ()):
-            if rejected(route):
+            if links.rejected(route):
                 yield replace(_delete(route, alone=True), why="nothing can be in flight any more")
 
 
-def wired_addresses(view: HostView, jail: str) -> list[str]:
-    """Return the addresses that the host routes to the jail now, granted or not."""
-    return [route.destination for route in _through(view, naming.outer_name(jail))]
-
-
-def concerning(view: HostView, jail: str, addresses: Iterable[str]) -> HostView:
-    """Return the part of a view that concerns one jail: small enough to keep, and to compare with the next look's."""
-    outer = naming.outer_name(jail)
-    names = {"lo0", outer, naming.inner_name(jail)}
-    own = owned(view, jail)
-    if own is not None:
-        names.add(_pair_of(own) + "b")
-    if view.net.with_ipv4 is not None:
-        names.add(view.net.with_ipv4.name)
-    interfaces = {name: view.net.interfaces[name] for name in sorted(names) if name in view.net.interfaces}
-    through = (route.destination for route in _through(view, outer))
-    texts = sorted({*addresses, *through})
-    routes = {text: view.net.routes[text] for text in texts if text in view.net.routes}
-    jails = {jail: view.jails[jail]} if jail in view.jails else {}
-    return HostView(NetView(interfaces, routes), view.ours & {outer}, jails)
-
-
-def passing_over(view: HostView, interfaces: Iterable[str]) -> HostView:
-    """Return the view with these interface names taken, so that `free_unit` passes over them."""
-    taken = dict.fromkeys(interfaces, ())
-    return replace(view, net=NetView({**view.net.interfaces, **taken}, view.net.routes)) if taken else view
+def _unreject_others(case: Case) -> Iterator[Command]:
+    """Remove the rejects whose time is over, but for granted addresses: their own routes replace those."""
+    granted = {text for _, text in case.granted}
+    yield from _unreject((text for text in case.unreject if text not in granted), case.view)
 
 
 def free_unit(jail: str, view: HostView) -> int:
@@ -450,7 +438,7 @@ def free_unit(jail: str, view: HostView) -> int:
     that the interface exists.
     """
     used = {name[:-1] for name in view.net.interfaces if name.startswith("epair")}
-    used |= {_pair_of(outer) for outer in made_for(view).values()}
+    used |= {links.pair_of(outer) for outer in links.made_for(view).values()}
     unit = naming.first_unit(jail)
     for _ in range(UNIT_TRIES):
         if f"epair{unit}" not in used:
@@ -459,90 +447,74 @@ def free_unit(jail: str, view: HostView) -> int:
     raise Refused(f"jail {jail}: {UNIT_TRIES} epair units in a row are taken: look at ifconfig -l")
 
 
-def expect(
-    target: Target,
-    jail: str,
-    host: str,
-    config: JailConfig | None,
-    view: HostView,
-    unreject: Iterable[str] = (),
-) -> HostView:
-    """Return what a look should show of this jail once its plan (see `plan`) has been carried out.
+def expect(case: Case) -> HostView:
+    """Return what a look should show of a jail with a link of ours once its plan (see `plan`) has been carried out.
 
     It saves a second look between two hooks of one start; the next look corrects it if it was wrong.
     """
-    name, inner = naming.outer_name(jail), naming.inner_name(jail)
+    link, view = links.own_link(case.jail), case.view
     interfaces = dict(view.net.interfaces)
     ours = view.ours
-    granted = config.addresses if config else ()
-    routes = dict(_expected_routes(target.stand, name, view, frozenset(unreject)))
-    if target.stand in (Stand.WIRED, Stand.ANNOUNCED):
-        for prefix in granted:
-            gateway = "link#0" if prefix.version == 6 else f"{naming.INNER_LINK_LOCAL}%{name}"
-            flags = "UHS" if prefix.version == 6 else "UGHS"
-            routes[address(prefix)] = (Route(prefix.version, address(prefix), gateway, flags, name),)
-    outer = owned(view, jail)
-    if target.stand is Stand.ABSENT:
-        interfaces.pop(name, None)
-        interfaces.pop(inner, None)
-        ours -= {name}
-    elif target.stand is not Stand.CLOSING:
-        pair = _pair_of(outer) if outer else f"epair{free_unit(jail, view)}"
-        interfaces.pop(pair + "b", None)
-        interfaces[name] = (_finished(name, naming.outer_mac(host, jail), naming.OUTER_LINK_LOCAL, jail, pair),)
-        ours |= {name}
-        if target.stand is Stand.PAIRED:
-            interfaces[inner] = (Interface(inner, up=False, ether=naming.inner_mac(host, jail)),)
-        else:
-            interfaces.pop(inner, None)
-            if granted and view.net.with_ipv4 is None:
-                interfaces["lo0"] = tuple(
-                    replace(i, inet=(*i.inet, naming.DUMMY_IPV4)) for i in interfaces.get("lo0", ())
-                )
+    granted = case.granted
+    routes = dict(_expected_routes(case, link))
+    if case.open:
+        for version, text in granted:
+            over_next_hop = version == 4 and case.how is not How.INTERFACE
+            gateway, flags = (link.next_hop, "UGHS") if over_next_hop else ("link#0", "UHS")
+            routes[text] = (Route(version, text, gateway, flags, link.outer),)
+        if any(version == 4 for version, _ in granted) and not view.net.ipv4:
+            interfaces["lo0"] = tuple(replace(i, inet=(*i.inet, naming.DUMMY_IPV4)) for i in interfaces.get("lo0", ()))
+    if case.target.stand is Stand.ABSENT:
+        for name in (naming.outer_name(case.jail), naming.inner_name(case.jail)):
+            interfaces.pop(name, None)
+        ours -= {link.outer}
+    elif case.target.stand is not Stand.CLOSING:
+        interfaces = _after_pairing(case, link, interfaces)
+        ours |= {link.outer}
     return HostView(NetView(interfaces, routes), ours, view.jails)
 
 
-def _expected_routes(
-    stand: Stand, outer: str, view: HostView, unreject: frozenset[str]
-) -> Iterator[tuple[str, tuple[Route, ...]]]:
-    through = {route.destination: route for route in _through(view, outer)}
+def _after_pairing(
+    case: Case, link: Link, interfaces: dict[str, tuple[Interface, ...]]
+) -> dict[str, tuple[Interface, ...]]:
+    jail, host = case.jail, case.host
+    outer, inner = links.owned(case.view, jail), naming.inner_name(jail)
+    pair = links.pair_of(outer) if outer else f"epair{free_unit(jail, case.view)}"
+    lent: tuple[str, ...] = outer.inet if outer else ()
+    if case.open and case.how is How.INTERFACE and not lent and any(version == 4 for version, _ in case.granted):
+        lent = (_gateway(case, outer),)
+    interfaces.pop(pair + "b", None)
+    interfaces[link.outer] = (
+        Interface(
+            link.outer,
+            up=True,
+            ether=naming.outer_mac(host, jail),
+            description=naming.description(jail, pair),
+            groups=frozenset({links.EPAIR_GROUP, naming.GROUP}),
+            inet=lent,
+            inet6=(naming.OUTER_LINK_LOCAL,),
+            nd6=frozenset({"PERFORMNUD", "NO_DAD"}),
+        ),
+    )
+    if case.target.stand is Stand.PAIRED:
+        interfaces[inner] = (Interface(inner, up=False, ether=naming.inner_mac(host, jail)),)
+    else:
+        interfaces.pop(inner, None)
+    return interfaces
+
+
+def _expected_routes(case: Case, link: Link) -> Iterator[tuple[str, tuple[Route, ...]]]:
+    view, stand, unreject = case.view, case.target.stand, frozenset(case.unreject)
+    ways = {route.destination: route for route in links.through(view, link.outer)}
     for text, found in view.net.routes.items():
         left = tuple(
             route
             for route in found
-            if route.interface != outer and not (text in unreject and rejected(route) and stand is not Stand.CLOSING)
+            if route.interface != link.outer
+            and not (text in unreject and links.rejected(route) and stand is not Stand.CLOSING)
         )
-        if not left and text in through and stand in (Stand.ABSENT, Stand.CLOSING):
-            version = through[text].version
+        if not left and text in ways and stand in (Stand.ABSENT, Stand.CLOSING):
+            version = ways[text].version
             left = (Route(version, text, LOOPBACK[version], "UHRS", "lo0"),)
         if left:
             yield text, left
-
-
-def _finished(name: str, ether: str, link_local: str, jail: str, pair: str) -> Interface:
-    return Interface(
-        name,
-        up=True,
-        ether=ether,
-        description=naming.description(jail, pair),
-        groups=frozenset({"epair", naming.GROUP}),
-        inet6=(link_local,),
-        nd6=frozenset({"PERFORMNUD", "NO_DAD"}),
-    )
-
-
-def holders(shared: Mapping[Prefix, tuple[str, ...]], view: HostView) -> dict[str, str]:
-    """Return which jail holds each address that was granted to several, by the address.
-
-    The running jail that is wired with it keeps it, so that no restart of ours changes who has it; else the first of
-    the running ones by name.
-    """
-    found: dict[str, str] = {}
-    for prefix, names in shared.items():
-        text = address(prefix)
-        routes = view.net.routes_to(text, prefix.version)
-        wired = [name for name in names if any(_right(route, naming.outer_name(name)) for route in routes)]
-        running = [name for name in names if name in view.jails]
-        if wired or running:
-            found[text] = (*wired, *running)[0]
-    return found

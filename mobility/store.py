@@ -7,36 +7,39 @@ No fsync: after a crash of the machine no jail runs, and what is remembered of a
 
 from __future__ import annotations
 
+import json
 import logging
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+from mobility.decide import How, Memory
 from mobility.model import Phase
-from mobility.plan import Memory
 
 log = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 BUSY_TIMEOUT = 0.05
 """Seconds to wait for somebody else's lock on the file: the agent's loop stands still meanwhile."""
-_SCHEMA = """
-CREATE TABLE jail (
-    name TEXT PRIMARY KEY, boot TEXT NOT NULL, phase TEXT, phase_at REAL NOT NULL, jid INTEGER,
-    seen_at REAL NOT NULL, started INTEGER, rejects TEXT NOT NULL, rejects_at REAL NOT NULL, granted TEXT NOT NULL,
-    wired INTEGER, announced_at REAL NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE drain (name TEXT PRIMARY KEY, since REAL NOT NULL) WITHOUT ROWID;
+_JAILS = "CREATE TABLE jail (name TEXT PRIMARY KEY, boot TEXT NOT NULL, memory TEXT NOT NULL) WITHOUT ROWID;"
+_SCHEMA = f"""
+{_JAILS}
+CREATE TABLE drain (name TEXT PRIMARY KEY, since REAL NOT NULL, boot TEXT) WITHOUT ROWID;
 CREATE TABLE history (
     id INTEGER PRIMARY KEY, at REAL NOT NULL, jail TEXT NOT NULL, what TEXT NOT NULL, detail TEXT NOT NULL
 );
 CREATE INDEX history_jail ON history (jail, id);
 """
+_FROM_1 = f"DROP TABLE jail; {_JAILS} ALTER TABLE drain ADD COLUMN boot TEXT;"
+"""What version 1 remembered of a jail is found again by looking; its drains and its history stay."""
 EVERYTHING = "*"
 """The drain of the whole host, beside those of single jails."""
+UNTIL_BOOT = "*boot"
+"""The drain of the whole host for its shutdown: forgotten at the next boot."""
 
 
 class StoreError(Exception):
@@ -75,6 +78,8 @@ class Store:
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
             if version == 0:
                 self._db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
+            elif version == 1:
+                self._db.executescript(f"BEGIN; {_FROM_1} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
             elif version != SCHEMA_VERSION:
                 raise StoreError(
                     f"{path} is of version {version}, this program knows {SCHEMA_VERSION}: upgrade, or move it away"
@@ -101,26 +106,8 @@ class Store:
 
     def memories(self) -> dict[str, Memory]:
         """Return what is remembered of each jail from this boot."""
-        rows = self._db.execute(
-            "SELECT name, phase, phase_at, jid, seen_at, started, rejects, rejects_at, granted, wired, announced_at"
-            " FROM jail WHERE boot = ?",
-            (self._boot,),
-        )
-        return {
-            name: Memory(
-                Phase(phase) if phase else None,
-                phase_at,
-                jid,
-                seen_at,
-                started,
-                tuple(rejects.split()),
-                rejects_at,
-                tuple(granted.split()),
-                wired,
-                announced_at,
-            )
-            for name, phase, phase_at, jid, seen_at, started, rejects, rejects_at, granted, wired, announced_at in rows
-        }
+        rows = self._db.execute("SELECT name, memory FROM jail WHERE boot = ?", (self._boot,))
+        return {name: _memory(json.loads(text)) for name, text in rows}
 
     def remember(self, jail: str, memory: Memory) -> None:
         """Keep what is known of a jail; nothing worth keeping removes its row."""
@@ -128,32 +115,19 @@ class Store:
             if memory == Memory():
                 self._db.execute("DELETE FROM jail WHERE name = ?", (jail,))
             else:
-                self._db.execute(
-                    "REPLACE INTO jail VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    (
-                        jail,
-                        self._boot,
-                        memory.phase,
-                        memory.phase_at,
-                        memory.jid,
-                        memory.seen_at,
-                        memory.started,
-                        " ".join(memory.rejects),
-                        memory.rejects_at,
-                        " ".join(memory.granted),
-                        memory.wired,
-                        memory.announced_at,
-                    ),
-                )
+                text = json.dumps(asdict(memory), separators=(",", ":"))
+                self._db.execute("REPLACE INTO jail VALUES (?, ?, ?)", (jail, self._boot, text))
 
     def drains(self) -> dict[str, float]:
-        """Return what is drained (jail names, or EVERYTHING) and since when (UTC)."""
-        return dict(self._db.execute("SELECT name, since FROM drain"))
+        """Return what is drained (jail names, EVERYTHING, UNTIL_BOOT) and since when (UTC)."""
+        rows = self._db.execute("SELECT name, since FROM drain WHERE boot IS NULL OR boot = ?", (self._boot,))
+        return dict(rows)
 
     def drain(self, name: str, since: float) -> None:
-        """Keep that a jail, or EVERYTHING, is drained since `since` (UTC)."""
+        """Keep that a jail, or the whole host, is drained since `since` (UTC)."""
+        boot = self._boot if name == UNTIL_BOOT else None
         with self._writing():
-            self._db.execute("INSERT OR IGNORE INTO drain VALUES (?, ?)", (name, since))
+            self._db.execute("INSERT OR REPLACE INTO drain VALUES (?, ?, ?)", (name, since, boot))
 
     def undrain(self, name: str) -> None:
         """Forget a drain."""
@@ -182,7 +156,16 @@ class Store:
         with self._writing():
             self._db.execute("DELETE FROM history WHERE at < ?", (before,))
             self._db.execute("DELETE FROM jail WHERE boot != ?", (self._boot,))
+            self._db.execute("DELETE FROM drain WHERE boot != ?", (self._boot,))
 
     def close(self) -> None:
         """Close the file."""
         self._db.close()
+
+
+def _memory(values: dict[str, Any]) -> Memory:
+    values["phase"] = Phase(values["phase"]) if values["phase"] else None
+    values["how"] = How(values["how"]) if values["how"] else None
+    for name in ("rejects", "granted", "inner"):
+        values[name] = tuple(values[name])
+    return Memory(**values)

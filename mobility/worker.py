@@ -8,19 +8,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
+from mobility import decide, links
 from mobility import plan as planning
+from mobility.decide import How, Memory, Patience, Stand, Target
 from mobility.events.spool import Event
 from mobility.jails.jailsd import JailConfig
+from mobility.links import Link
 from mobility.model import GRACEFUL_SHUTDOWN, Attributes, Phase, Prefix, address, host_prefix
 from mobility.network.host import Host, Trouble
-from mobility.network.output import HostView, Jail
-from mobility.plan import Memory, Patience, Refused, Stand, Target
+from mobility.network.output import HostView, Jail, NetView
+from mobility.plan import Case, Refused
 
 if TYPE_CHECKING:
     from mobility.bgp.speaker import Speaker
@@ -33,7 +36,9 @@ log = logging.getLogger(__name__)
 ATTEMPTS = 4
 """Times that a failing jail is looked at and tried again before its hook is told; the periodic look goes on trying."""
 _WAIT = wait_random_exponential(multiplier=0.05, max=2)
+_LEAVING = Attributes(communities=(GRACEFUL_SHUTDOWN,))
 _OPEN = (Stand.WIRED, Stand.ANNOUNCED)
+_NOT_ADOPTED: dict[str, Any] = {"adopted": "", "adopted_by": None, "inner": (), "bridge": ""}
 FRESH = 1.0
 """Seconds for which a poststart is news: an older one waited in the spool for an agent, and is looked at first."""
 LOOK_WITHIN = 0.05
@@ -44,10 +49,11 @@ _TICK = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What root's files say of a jail: its addresses, and what is wrong with its file where something is."""
+    """What root's files say of a jail: its addresses, what is wrong with its files, and what it asks for in vain."""
 
     config: JailConfig | None = None
     problem: str = ""
+    refused: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +72,10 @@ class Shared:
     claims: Claims
     drained: Callable[[str], tuple[bool, str]]
     """By jail: whether to announce it with GRACEFUL_SHUTDOWN, and the reason not to announce it at all, or ""."""
+    how: Callable[[], How]
+    """How links bring IPv4 to their jails on this kernel."""
+    learn: Callable[[], Awaitable[None]]
+    """Asks the kernel once more what it can."""
 
 
 class Claims:
@@ -75,16 +85,21 @@ class Claims:
         self._holders: dict[str, str] = {}
         self._held: dict[str, set[str]] = {}
 
-    def take(self, jail: str, addresses: Iterable[str]) -> str:
-        """Take all of the addresses for the jail and return "", or take none and return why."""
+    def take(self, jail: str, addresses: Iterable[str], *, part: bool = False) -> str:
+        """Take all of the addresses for the jail and return "", or return why not: another jail holds one.
+
+        Then none is taken, or, with `part`, those that are free.
+        """
         wanted = tuple(addresses)
-        for text in wanted:
-            holder = self._holders.get(text, jail)
-            if holder != jail:
-                return f"{text} is held by jail {holder}, which runs: take it out of one of the two files in jails.d"
-        self._holders |= dict.fromkeys(wanted, jail)
-        self._held.setdefault(jail, set()).update(wanted)
-        return ""
+        held = [text for text in wanted if self.of_another(jail, text)]
+        if not held or part:
+            mine = [text for text in wanted if text not in held]
+            self._holders |= dict.fromkeys(mine, jail)
+            self._held.setdefault(jail, set()).update(mine)
+        return "; ".join(
+            f"{text} is held by jail {self._holders[text]}, which runs: take it out of one of the two files in jails.d"
+            for text in held
+        )
 
     def of_another(self, jail: str, text: str) -> bool:
         """Tell whether another jail holds an address."""
@@ -106,6 +121,7 @@ class Worker:
     __slots__ = (
         "_acted",
         "_background",
+        "_broken",
         "_config",
         "_dirty",
         "_eventful",
@@ -120,6 +136,7 @@ class Worker:
         "_unwired",
         "_view",
         "announced",
+        "blind",
         "jail",
         "memory",
         "name",
@@ -139,13 +156,17 @@ class Worker:
         self.announced: dict[Prefix, Attributes] = {}
         self.stands: Stand | None = None
         """Where the network is known to stand; None: it has to be looked at."""
+        self.blind = ""
+        """Why the inside of the jail can not be seen, where it can not."""
         self._shared = shared
         self._view: HostView | None = None
         self._looked = False
         self._acted = 0.0
         """When it last changed anything, or heard of a change."""
         self._unwired = False
-        """Whether the last pass began without the host carrying the addresses to the jail."""
+        """Whether the last pass began without packets for the addresses getting to the jail."""
+        self._broken = False
+        """Whether a look inside the jail showed its link broken, and it has not been mended yet."""
         self._measured = ""
         self._missed = False
         self._eventful = False
@@ -191,13 +212,12 @@ class Worker:
         The look takes longer than all the rest, so it follows. Should the jail be gone by then, it withdraws: so this is
         done only where nothing but the wait for this very event kept the jail from being announced.
         """
-        if self.stands is not Stand.WIRED or self.jail is None or self._config is None or self.problem:
+        jail = self.jail
+        if self.stands is not Stand.WIRED or jail is None or not jail.vnet or self._config is None or self.problem:
             return False
         shared = self._shared
         shutting, drained = shared.drained(self.name)
-        target = planning.decide(
-            self._config, self.jail, self.memory, time.monotonic(), shared.patience, drained=drained
-        )
+        target = decide.decide(self._config, jail, self.memory, time.monotonic(), shared.patience, drained=drained)
         if target.stand is not Stand.ANNOUNCED or shutting:
             return False
         self.target = target
@@ -206,7 +226,7 @@ class Worker:
 
     def look(self, view: HostView, began: float) -> None:
         """Take what a whole look at the host, begun at `began` (monotonic), showed; wake up if it is new of this jail."""
-        seen = planning.concerning(view, self.name, {*_texts(self._config), *self.memory.rejects})
+        seen = self._concerning(view, self._shared.grant(self.name, self.memory).config)
         if seen == self._view and not self.problem and self.stands is not None:
             return
         if self._task is not None or began < self._acted:
@@ -217,6 +237,55 @@ class Worker:
             return
         self._view, self._looked, self.stands = seen, True, None
         self.wake()
+
+    def inspect(self) -> None:
+        """Look inside the jail, beside everything else: its root may have broken the link from there."""
+        wired = self.jail is not None and self.jail.vnet and self.memory.wired == self.jail.jid
+        if wired and self._task is None and self.stands in _OPEN:
+            self._in_background(self._inspect())
+
+    async def _inspect(self) -> None:
+        began = time.monotonic()
+        try:
+            inside = await self._shared.host.inside(self.name)
+        except Trouble as error:
+            if not self.blind:
+                log.warning("can not be looked into", extra={"jail": self.name, "problem": str(error)})
+            self.blind = str(error)
+            return
+        self.blind = ""
+        if self._task is not None or self._acted > began or self._view is None or self.stands not in _OPEN:
+            return
+        if not planning.inside_is_right(self._case(self._view, self._config, inside), inside):
+            self._broken, self.stands = True, None
+            self.memory = replace(self.memory, wired=None)
+            self._shared.store.note(self.name, "link broken inside", "by the jail's own root, or what it runs")
+            log.warning("its link was broken from inside the jail: mending it", extra={"jail": self.name})
+            self.wake()
+
+    def _case(
+        self, view: HostView, config: JailConfig | None, inside: NetView | None = None, over: Iterable[str] = ()
+    ) -> Case:
+        shared = self._shared
+        return Case(
+            self.name,
+            shared.host_name,
+            self.target,
+            config,
+            view,
+            inside,
+            tuple(over),
+            self.memory,
+            shared.how(),
+        )
+
+    def _link(self, view: HostView, config: JailConfig | None) -> Link | None:
+        starting = self.target.stand is Stand.PAIRED
+        return links.link_of(self.name, config, view.jails.get(self.name), self.memory, view, starting=starting)
+
+    def _concerning(self, view: HostView, config: JailConfig | None) -> HostView:
+        texts = {*_texts(config), *self.memory.granted, *self.memory.rejects}
+        return links.concerning(view, self.name, self._link(view, config), texts, self.memory.bridge)
 
     def wake(self) -> None:
         """Have the jail looked at now."""
@@ -258,7 +327,7 @@ class Worker:
                 events, self._events = self._events, []
                 problem = await self._try()
                 if problem and self._unwired and self.announced:
-                    self._withdraw_unwired(problem)
+                    self.withdraw(problem)
                 if problem != self.problem:
                     if problem:
                         log.error(
@@ -272,13 +341,22 @@ class Worker:
             self._acted = time.monotonic()
             self._task = None
 
-    def _withdraw_unwired(self, problem: str) -> None:
-        """Withdraw what the host does not carry to the jail and could not be made to: the next good pass announces it."""
+    def announce_leaving(self) -> None:
+        """Announce what is announced with GRACEFUL_SHUTDOWN: it will be withdrawn soon."""
         for prefix in self.announced:
+            self._shared.speaker.want(prefix, _LEAVING)
+            self.announced[prefix] = _LEAVING
+
+    def withdraw(self, reason: str) -> list[Prefix]:
+        """Withdraw all that is announced, at once and without looking; return it. The next pass decides anew."""
+        gone = list(self.announced)
+        for prefix in gone:
             self._shared.speaker.unwant(prefix)
-        self.target = Target(Stand.WIRED, problem)
-        self.memory = replace(self.memory, announced_at=0.0)
-        self._no_longer_announced(list(self.announced), problem)
+        if gone:
+            self.target = Target(Stand.WIRED, reason)
+            self.memory = replace(self.memory, announced_at=0.0)
+            self._no_longer_announced(gone, reason)
+        return gone
 
     def _no_longer_announced(self, prefixes: list[Prefix], why: str) -> None:
         for prefix in prefixes:
@@ -292,7 +370,8 @@ class Worker:
         shared.metrics.event(event.phase)
         refused = bool(self.problem) and event.phase in (Phase.PRESTART, Phase.CREATED)
         if event.reply is not None:
-            shared.spool.answer(event, not refused, self.problem)
+            asked = shared.grant(self.name, self.memory).refused if event.phase is Phase.PRESTART else ()
+            shared.spool.answer(event, not refused, self.problem or "; ".join(asked))
         # remembered before it leaves the spool: a crash in between tells us again, one after it loses nothing
         shared.store.remember(self.name, self.memory)
         shared.spool.done(event)
@@ -311,13 +390,14 @@ class Worker:
         """Bring the jail to where it should stand; return "" or why that could not be done."""
         try:
             try:
-                await self._once()
+                return await self._once()
             except Trouble as error:
                 if not error.retry:
                     raise
+                await self._shared.learn()
                 async for attempt in _retrying():
                     with attempt:
-                        await self._once()
+                        return await self._once()
         except (Refused, Trouble) as error:
             return str(error)
         except Exception as error:  # one jail's bug must stop no other jail; it is shown, never hidden
@@ -325,15 +405,16 @@ class Worker:
             return f"jail {self.name}: unexpected error, please report it with the agent's log: {error!r}"
         return ""
 
-    async def _once(self) -> None:
+    async def _once(self) -> str:
         try:
-            await self._reconcile()
+            return await self._reconcile()
         except BaseException:
             self._view = self.stands = None
             self.memory = replace(self.memory, wired=None)
             raise
 
-    async def _reconcile(self) -> None:
+    async def _reconcile(self) -> str:
+        """Look, decide and carry out; return "" or what can not be had, with all the rest as it should be."""
         shared = self._shared
         grant = shared.grant(self.name, self.memory)
         while True:
@@ -345,24 +426,32 @@ class Worker:
         self.jail = view.jails.get(self.name)
         now = time.monotonic()
         before = self.memory
-        self.memory = planning.observe(self.memory, self.jail, now)
+        self.memory = decide.observe(self.memory, self.jail, now)
         arriving = self.memory.phase in (Phase.PRESTART, Phase.CREATED)
         refusal = f"jail {self.name}: {grant.problem}" if grant.problem and (arriving or self.jail) else ""
         config = grant.config
         if config is not None and (self.jail is not None or arriving):
-            taken = shared.claims.take(self.name, config.texts)
+            taken = shared.claims.take(self.name, config.texts, part=self.jail is not None)
             if taken:
-                config, refusal = None, f"jail {self.name}: {taken}"
+                refusal = f"jail {self.name}: {taken}"
+                # one that runs keeps what is its own
+                config = self._without(config, self._held_elsewhere) if self.jail is not None else None
         shutting, drained = shared.drained(self.name)
-        self.target = planning.decide(config, self.jail, self.memory, now, shared.patience, drained=drained)
-        wanted = config.addresses if config is not None and self.target.stand is Stand.ANNOUNCED else ()
+        self.target = decide.decide(config, self.jail, self.memory, now, shared.patience, drained=drained)
+        link = self._link(view, config)
+        wanted = self._wanted(view, config, link)
+        view = await self._join(view, config, wanted)
         await self._withdraw(view, grant.config, wanted)
-        self._unwired = not planning.carries(view, self.name, wanted)
-        if self.stands is not self.target.stand or config != self._config or self._rejects_over():
+        told = [prefix for prefix in wanted if prefix in self.announced]
+        self._unwired = self._broken or not links.carries(view, self.name, link, told, shared.how())
+        if self.stands is not self.target.stand or config != self._config or self._rejects_over() or self._how_changed:
             await self._network(view, config)
-        self._unwired = False
-        attributes = Attributes(communities=(GRACEFUL_SHUTDOWN,)) if shutting else Attributes()
-        self._announce(wanted, attributes)
+        self._unwired = self._broken = False
+        if shared.drained(self.name) != (shutting, drained):
+            # drained, or no longer, while its commands ran: decide once more
+            self._dirty = True
+        elif self.stands is self.target.stand:  # else the next pass sees first what a removed address took along
+            self._announce(wanted, _LEAVING if shutting else Attributes())
         if self.target.stand is Stand.ABSENT:
             shared.claims.release(self.name)
         elif config is not None:
@@ -370,16 +459,59 @@ class Worker:
         self._later(now)
         if self.memory != before:
             shared.store.remember(self.name, self.memory)
-        if refusal and (arriving or config is None):
-            raise Refused(refusal)
-        if self.jail is not None and config is not None and not self.jail.vnet:
-            raise Refused(f"jail {self.name} {self.target.reason}")
+        if refusal and (arriving or config is None or config is not grant.config):
+            return refusal
+        if self.jail is not None and config is not None and self.target.stand is Stand.ABSENT:
+            return f"jail {self.name} {self.target.reason}"
+        return ""
+
+    def _wanted(self, view: HostView, config: JailConfig | None, link: Link | None) -> tuple[Prefix, ...]:
+        """Return what is to be announced: of a jail without a vnet, what the host has on an interface."""
+        if config is None or self.jail is None or self.target.stand is not Stand.ANNOUNCED:
+            return ()
+        granted = decide.held(config, self.jail)
+        if link is not None:
+            return granted
+        there = tuple(prefix for prefix in granted if view.net.by_address.get(address(prefix)))
+        if missing := [address(prefix) for prefix in granted if prefix not in there]:
+            self.target = Target(
+                Stand.ANNOUNCED if there else Stand.WIRED,
+                f"no interface of the host has {' '.join(missing)}: name one in its ip4.addr and ip6.addr "
+                f'("lo1|{missing[0]}"), and jail(8) puts it there',
+            )
+        return there
+
+    async def _join(self, view: HostView, config: JailConfig | None, wanted: tuple[Prefix, ...]) -> HostView:
+        """Bring a running jail its new addresses, and announce them, before the old ones are withdrawn and removed."""
+        leaving = [p for p in self.announced if p not in wanted and not self._held_elsewhere(p)]
+        joining = tuple(prefix for prefix in wanted if prefix not in self.announced)
+        if not (leaving and joining) or config is None or self.jail is None or not self.jail.vnet:
+            return view
+        await self._network(view, replace(config, addresses=(*config.addresses, *leaving)))
+        self._announce(wanted, Attributes())
+        if not await self._shared.speaker.settled(joining, self._shared.settle_for):
+            log.warning("the new addresses were not acknowledged in time; going on", extra={"jail": self.name})
+        return self._view or view
+
+    def _without(self, config: JailConfig, others: Callable[[Prefix], bool]) -> JailConfig | None:
+        left = tuple(prefix for prefix in config.addresses if not others(prefix))
+        return replace(config, addresses=left) if left else None
+
+    def _held_elsewhere(self, prefix: Prefix) -> bool:
+        return self._shared.claims.of_another(self.name, address(prefix))
+
+    @property
+    def _how_changed(self) -> bool:
+        open_ = self.target.stand in _OPEN and self.jail is not None and self.jail.vnet
+        return open_ and self.memory.how is not self._shared.how()
 
     async def _present(self, config: JailConfig | None) -> HostView:
         """Return a view to act on: the last one with its jail looked at anew, or a new one if that is not trusted."""
-        if self._view is None:
-            known = {*_texts(config), *self.memory.rejects}
-            self._view = planning.concerning(await self._shared.host.look(), self.name, known)
+        plain = self.memory.how is How.PLAIN or (self.jail is not None and not self.jail.vnet)
+        others = plain or (config is not None and config.ends is not None)
+        if self._view is None or (others and not self._looked):
+            # what jail(8) or a manager itself changes on the host, only a whole look shows
+            self._view = self._concerning(await self._shared.host.look(), config)
         elif not self._looked:
             jail = await self._shared.host.jail(self.name)
             self._view = replace(self._view, jails={self.name: jail} if jail else {})
@@ -390,9 +522,9 @@ class Worker:
         """Withdraw what should not be announced; where packets still come in, wait until the fabric was told."""
         speaker, stays = self._shared.speaker, set(wanted)
         granted = _texts(config)
-        routed = (text for text in planning.wired_addresses(view, self.name) if text not in granted)
+        routed = (text for text in links.wired_addresses(view, self._link(view, config)) if text not in granted)
         known = {*self.announced, *map(host_prefix, routed), *(config.addresses if config else ())} - stays
-        leaving = {prefix for prefix in known if not self._shared.claims.of_another(self.name, address(prefix))}
+        leaving = {prefix for prefix in known if not self._held_elsewhere(prefix)}
         for prefix in leaving:
             speaker.unwant(prefix)
         gone = [prefix for prefix in self.announced if prefix in leaving]
@@ -410,14 +542,8 @@ class Worker:
 
     async def _network(self, view: HostView, config: JailConfig | None) -> None:
         shared, stand = self._shared, self.target.stand
-        inside = None
-        if stand in _OPEN and self.jail is not None:
-            moved_in = planning.owned(view, self.name) is not None and not planning.inner_on_host(view, self.name)
-            trusted = self.memory.wired == self.jail.jid and self.memory.granted == _texts(config)
-            if not trusted and (lack := shared.host.lacks(self.jail)):
-                raise Refused(lack)
-            if moved_in and not trusted:
-                inside = await shared.host.inside(self.name)
+        link = self._link(view, config)
+        inside = await self._inside(view, config, link)
         expired = self._rejects_over()
         over = self.memory.rejects if expired else ()
         if stand is Stand.ABSENT and not self.memory.rejects:
@@ -425,14 +551,9 @@ class Worker:
             over = _texts(config)
         # what another jail holds by now is its own route, whatever stood there when we last looked
         over = tuple(text for text in over if not shared.claims.of_another(self.name, text))
-        view = planning.passing_over(view, self._units_tried)
-        commands = planning.plan(self.target, self.name, shared.host_name, config, view, inside, over)
-        rejecting = tuple(command.argv[-3] for command in commands if command.argv[-1] == "-reject")
-        if rejecting:
-            # remembered before it is done, so that no crash leaves a reject behind
-            rejects = tuple(sorted({*self.memory.rejects, *rejecting}))
-            self.memory = replace(self.memory, rejects=rejects, rejects_at=time.monotonic())
-            shared.store.remember(self.name, self.memory)
+        case = self._case(links.passing_over(view, self._units_tried), config, inside, over)
+        commands = planning.plan(case)
+        self._remember_first(case, link, commands)
         for command in commands:
             try:
                 await shared.host.apply(command)
@@ -442,19 +563,67 @@ class Worker:
                     self._units_tried.add(f"{command.argv[1]}a")
                 raise
         self._units_tried.clear()
-        if expired and not rejecting and stand is not Stand.CLOSING:
-            self.memory = replace(self.memory, rejects=())
-        if stand in _OPEN and self.jail is not None and config is not None:
-            left = tuple(text for text in self.memory.rejects if text not in _texts(config))
-            self.memory = replace(self.memory, rejects=left, granted=_texts(config), wired=self.jail.jid)
         if commands:
-            expected = planning.expect(self.target, self.name, shared.host_name, config, view, over)
-            self._view = planning.concerning(expected, self.name, {*_texts(config), *self.memory.rejects})
+            ours = link is not None and not link.adopted
+            self._view = self._concerning(planning.expect(case), config) if ours else None
+        self._done(case, link, expired=expired and not _rejecting(commands))
         self.stands, self._config = stand, config
+        if planning.removes_inside(commands):
+            self.memory = replace(self.memory, wired=None)
+            self.stands, self._dirty = None, True
         if commands:
             made = Stand.WIRED if stand in _OPEN else stand
             shared.store.note(self.name, made, self.target.reason)
             log.info("network: %s", made, extra={"jail": self.name, "reason": self.target.reason})
+
+    async def _inside(self, view: HostView, config: JailConfig | None, link: Link | None) -> NetView | None:
+        """Look inside the jail, where that is not known to be right; None where there is no need."""
+        if self.target.stand not in _OPEN or self.jail is None or link is None:
+            return None
+        memory, shared = self.memory, self._shared
+        if (
+            memory.wired == self.jail.jid
+            and memory.granted == _texts(config)
+            and memory.how is shared.how()
+            and bool(memory.adopted) is link.adopted
+        ):
+            return None
+        if lack := shared.host.lacks(self.jail):
+            raise Refused(lack)
+        own = links.owned(view, self.name) is not None and not links.inner_on_host(view, self.name)
+        return await shared.host.inside(self.name) if own or link.adopted else None
+
+    def _remember_first(self, case: Case, link: Link | None, commands: list[planning.Command]) -> None:
+        """Remember what is about to be done and would be lost in a crash: rejects, and what is taken from a manager."""
+        before = self.memory
+        if rejecting := _rejecting(commands):
+            rejects = tuple(sorted({*self.memory.rejects, *rejecting}))
+            self.memory = replace(self.memory, rejects=rejects, rejects_at=time.monotonic())
+        if link is not None and link.adopted and case.open:
+            last = self.memory.bridge if self.memory.adopted == link.outer else ""
+            self.memory = replace(
+                self.memory,
+                adopted=link.outer,
+                adopted_by=self.jail.jid if self.jail else None,
+                inner=link.inner,
+                bridge=case.view.net.bridge_of.get(link.outer, last),
+            )
+        if self.memory != before:
+            self._shared.store.remember(self.name, self.memory)
+
+    def _done(self, case: Case, link: Link | None, *, expired: bool) -> None:
+        """Remember that a plan has been carried out."""
+        stand, texts = self.target.stand, _texts(case.config)
+        if expired and stand is not Stand.CLOSING:
+            self.memory = replace(self.memory, rejects=())
+        if stand in _OPEN and self.jail is not None and case.config is not None:
+            left = tuple(text for text in self.memory.rejects if text not in texts)
+            how = How.PLAIN if link is None else case.how
+            self.memory = replace(self.memory, rejects=left, granted=texts, wired=self.jail.jid, how=how)
+        elif stand is Stand.ABSENT:
+            self.memory = replace(self.memory, granted=(), wired=None, **_NOT_ADOPTED)
+        elif stand is Stand.PAIRED and not (link and link.adopted):
+            self.memory = replace(self.memory, **_NOT_ADOPTED)
 
     def _rejects_over(self) -> bool:
         return (
@@ -507,6 +676,11 @@ def _retrying() -> AsyncRetrying:
         retry=retry_if_exception(lambda error: isinstance(error, Trouble) and error.retry),
         reraise=True,
     )
+
+
+def _rejecting(commands: Iterable[planning.Command]) -> tuple[str, ...]:
+    """Return the addresses that these commands reject."""
+    return tuple(command.argv[-3] for command in commands if command.argv[-1] == "-reject")
 
 
 def _texts(config: JailConfig | None) -> tuple[str, ...]:

@@ -35,16 +35,9 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from watchdog.events import (
-    DirModifiedEvent,
-    FileCreatedEvent,
-    FileMovedEvent,
-    FileSystemEvent,
-    FileSystemEventHandler,
-)
-from watchdog.observers import Observer
-from watchdog.observers.api import BaseObserver
+from watchdog.events import DirModifiedEvent, FileCreatedEvent, FileMovedEvent
 
+from mobility.events.watch import Watch
 from mobility.model import Phase, jail_name
 
 log = logging.getLogger(__name__)
@@ -60,6 +53,9 @@ UNWATCHED_LOOK_EVERY = 0.5
 STALE_AFTER = 900.0
 """Seconds after which a draft or a FIFO is nobody's: hooks wait 600 s at most (config: hooks.timeout)."""
 
+# DirModifiedEvent: kqueue's emitter compares snapshots by inode, so it may take a new file that got the inode of a
+# removed one for the old one; that the folder changed it says in any case
+_NEWS = (FileCreatedEvent, FileMovedEvent, DirModifiedEvent)
 _FOLDERS = ("tmp", "new", "reply", "bad")
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", re.ASCII)
 _LINES = re.compile(rb"mobility-event 1\nphase ([a-z]+)\njail ([^\n]*)\nreply (yes|no)\nend\n")
@@ -126,18 +122,6 @@ def _mode(status: os.stat_result) -> str:
     return f"mode {stat.S_IMODE(status.st_mode):04o}"
 
 
-class _Wake(FileSystemEventHandler):
-    """Watchdog's thread tells the loop that there may be news; what it is, the look finds out."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, wake: asyncio.Event) -> None:
-        self._loop = loop
-        self._wake = wake
-
-    def dispatch(self, event: FileSystemEvent) -> None:  # noqa: ARG002  # any event means: look
-        if not self._wake.is_set() and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._wake.set)
-
-
 class Spool:
     """The agent's side of the spool: hands out each event once, in the order in which they happened.
 
@@ -163,9 +147,7 @@ class Spool:
         self._open: dict[str, Event] = {}
         self._unwanted: set[str] = set()
         """Names in new/ that ought to be gone and could not be removed: never handed out again."""
-        self._observer: BaseObserver | None = None
-        self._unwatchable = ""
-        """Why the kernel would not watch new/ for us, where it would not."""
+        self._watch: Watch | None = None
         self._tidied = float("-inf")
 
     # --- the folders
@@ -216,10 +198,10 @@ class Spool:
         """
         self.prepare()
         wake = asyncio.Event()
-        handler = _Wake(asyncio.get_running_loop(), wake)
+        self._watch = Watch(self.folder / "new", wake, _NEWS)
         try:
             while True:
-                watched = self._ensure_watched(handler)
+                watched = self._watch.ensure()
                 wake.clear()
                 for event in self.look():
                     yield event
@@ -229,7 +211,7 @@ class Spool:
                 except TimeoutError:
                     self._recheck()
         finally:
-            self._unwatch()
+            self._watch.end()
 
     def look(self) -> list[Event]:
         """Return the events that are in the spool and were not returned before, oldest first.
@@ -377,39 +359,6 @@ class Spool:
                 self._tidy()
         except (OSError, SpoolError) as error:
             log.warning("%s", error)
-
-    # --- the kernel's word
-
-    def _ensure_watched(self, handler: FileSystemEventHandler) -> bool:
-        """Have new/ watched; tell whether it is. A dead watch is replaced, a failing one tried again."""
-        observer = self._observer
-        if observer is not None:
-            if observer.is_alive() and observer.emitters and all(e.is_alive() for e in observer.emitters):
-                return True
-            log.warning("spool %s: its watch has ended, starting another", self.folder)
-            self._unwatch()
-        # DirModifiedEvent: kqueue's emitter compares snapshots by inode, so it may take a new file that got
-        # the inode of a removed one for the old one; that the folder changed it says in any case
-        news: list[type[FileSystemEvent]] = [FileCreatedEvent, FileMovedEvent, DirModifiedEvent]
-        try:
-            self._observer = Observer()
-            self._observer.schedule(handler, str(self.folder / "new"), event_filter=news)
-            self._observer.start()
-        except OSError as error:
-            self._unwatch()
-            if self._unwatchable != str(error):
-                self._unwatchable = str(error)
-                log.warning("spool %s can not be watched (%s): looked at in short turns", self.folder, error)
-            return False
-        self._unwatchable = ""
-        return True
-
-    def _unwatch(self) -> None:
-        if self._observer is not None:
-            self._observer.stop()
-            if self._observer.is_alive():
-                self._observer.join()
-            self._observer = None
 
 
 # --- the [hooks] section as the sh hook reads it

@@ -1,30 +1,47 @@
-"""Our own jails.d: NAME.toml says which addresses the jail NAME owns. Root writes it, so it is a grant."""
+"""Our own jails.d: NAME.toml says what addresses the jail NAME owns. Root writes it, so it is a grant.
+
+    addresses = ["198.51.100.7/32", "2001:db8:7::7/128"]   # all that it has; what its manager says does not count
+    requests = ["198.51.100.0/28"]                         # or: what its own rc.conf asks for counts within these
+    link = "adopt"                                         # "ours": mobility makes its link; "adopt": its manager does
+
+Every setting may be left out. Without `addresses` those count that root's files of its manager give it, and its
+requests as far as `requests` goes. Without `link` a link that its manager makes is adopted.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import stat
 import tomllib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from mobility.config import Problem, allows
-from mobility.model import Prefix, address, host_prefix, jail_name, martian
+from mobility.jails.said import Ends, Signature, file_signature, read_text, signature_of
+from mobility.model import Prefix, address, host_prefix, jail_name, martian, network_prefix
 
 SUFFIX = ".toml"
-MAX_BYTES = 64 * 1024
+OURS, ADOPT = LINKS = ("ours", "adopt")
+_SETTINGS = ("addresses", "requests", "link")
 
 
 @dataclass(frozen=True)
 class JailConfig:
-    """One jail's grant: its addresses in the order written, and the file that says so."""
+    """What one jail may have: its addresses in the order written, and the file that says so.
+
+    `refused` are requests that nobody granted, each a sentence. `ends` is the pair that its manager makes and that is to
+    be its link; None where the link is ours. `vnet` is what its manager says, None where nobody does.
+    """
 
     name: str
     addresses: tuple[Prefix, ...]
     source: str
+    refused: tuple[str, ...] = field(default=(), compare=False)
+    ends: Ends | None = None
+    vnet: bool | None = None
 
     @cached_property
     def texts(self) -> tuple[str, ...]:
@@ -32,10 +49,20 @@ class JailConfig:
         return tuple(map(address, self.addresses))
 
 
-def parse(name: str, content: str, source: str, allowed: Iterable[Prefix]) -> tuple[JailConfig | None, list[Problem]]:
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What one file of jails.d says; None and () where it does not."""
+
+    source: str
+    addresses: tuple[Prefix, ...] = ()
+    requests: tuple[Prefix, ...] = ()
+    link: str | None = None
+
+
+def parse(name: str, content: str, source: str, allowed: Iterable[Prefix]) -> tuple[Entry | None, list[Problem]]:
     """Judge one jail's file.
 
-    Returns the jail and no problem, or None and everything wrong with the file.
+    Returns what it says and no problem, or None and everything wrong with the file.
     """
     problems: list[Problem] = []
     try:
@@ -46,73 +73,86 @@ def parse(name: str, content: str, source: str, allowed: Iterable[Prefix]) -> tu
         data = tomllib.loads(content)
     except tomllib.TOMLDecodeError as error:
         return None, [*problems, Problem(source, None, f"is no TOML: {error}")]
+    known = ", ".join(_SETTINGS)
     problems += [
-        Problem(f"{source}: {key}", None, "is no setting; known here: addresses") for key in data if key != "addresses"
+        Problem(f"{source}: {key}", None, f"is no setting; known here: {known}") for key in data if key not in _SETTINGS
     ]
-    raw = data.get("addresses")
-    if not isinstance(raw, list) or not raw:
-        problems.append(
-            Problem(
-                f"{source}: addresses",
-                raw,
-                'must list the jail\'s addresses: addresses = ["198.51.100.7/32", "2001:db8:7::7/128"]',
-            )
-        )
-        raw = []
-    addresses: list[Prefix] = []
     allowed = tuple(allowed)
+    link = data.get("link")
+    if link is not None and link not in LINKS:
+        problems.append(Problem(f"{source}: link", link, 'must be "ours" or "adopt"'))
+    entry = Entry(
+        source,
+        addresses=_prefixes(
+            data,
+            "addresses",
+            'must list the jail\'s addresses: addresses = ["198.51.100.7/32", "2001:db8:7::7/128"]',
+            host_prefix,
+            lambda prefix: unfit(name, prefix, allowed),
+            source,
+            problems,
+        ),
+        requests=_prefixes(
+            data,
+            "requests",
+            'must list prefixes within which the jail may ask for addresses: requests = ["198.51.100.0/28"]',
+            network_prefix,
+            lambda prefix: "" if allows(allowed, prefix) else "lies outside host.allowed of mobility.toml",
+            source,
+            problems,
+        ),
+        link=link,
+    )
+    return (None, problems) if problems else (entry, [])
+
+
+def unfit(name: str, prefix: Prefix, allowed: Iterable[Prefix]) -> str:
+    """Return why a jail of this host may not have an address at all, "" where it may."""
+    if martian(prefix) or not allows(allowed, prefix):
+        return f"jail {name} may not have {address(prefix)}: it lies outside host.allowed of mobility.toml"
+    return ""
+
+
+def _prefixes(
+    data: dict[str, Any],
+    key: str,
+    remedy: str,
+    read: Callable[[str], Prefix],
+    judge: Callable[[Prefix], str],
+    source: str,
+    problems: list[Problem],
+) -> tuple[Prefix, ...]:
+    if key not in data:
+        return ()
+    raw = data[key]
+    if not isinstance(raw, list) or not raw:
+        problems.append(Problem(f"{source}: {key}", raw, remedy))
+        return ()
+    found: list[Prefix] = []
     for item in raw:
         try:
-            prefix = host_prefix(item if isinstance(item, str) else repr(item))
+            prefix = read(item if isinstance(item, str) else repr(item))
         except ValueError as error:
-            problems.append(Problem(f"{source}: addresses", None, str(error)))
+            problems.append(Problem(f"{source}: {key}", None, str(error)))
             continue
-        if prefix in addresses:
-            problems.append(Problem(f"{source}: addresses", item, "is written twice"))
-        elif martian(prefix) or not allows(allowed, prefix):
-            problems.append(
-                Problem(
-                    f"{source}: addresses",
-                    item,
-                    f"jail {name} may not have {address(prefix)}: it lies outside host.allowed of mobility.toml",
-                )
-            )
+        if prefix in found:
+            problems.append(Problem(f"{source}: {key}", item, "is written twice"))
+        elif wrong := judge(prefix):
+            problems.append(Problem(f"{source}: {key}", item, wrong))
         else:
-            addresses.append(prefix)
-    return (None, problems) if problems else (JailConfig(name, tuple(addresses), source), [])
-
-
-def _read(path: Path) -> str:
-    """Return a root-written file's text; links, devices and files that others may write are refused (ValueError)."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise ValueError("is no regular file")
-        if status.st_uid not in (0, os.geteuid()) or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise ValueError(f"may be written by others than root: chown root {path} && chmod 644 {path}")
-        if status.st_size > MAX_BYTES:
-            raise ValueError(f"is larger than {MAX_BYTES} bytes")
-        return file.read(MAX_BYTES).decode("utf-8")
-
-
-Signature = tuple[int, ...]
-
-
-def _signature(status: os.stat_result) -> Signature:
-    """Return what changes whenever a file does: its content, owner and mode all touch the ctime (stat(2))."""
-    return (status.st_ctime_ns, status.st_ino)
+            found.append(prefix)
+    return tuple(found)
 
 
 class Folder:
     """The folder jails.d, read again only where something has changed.
 
-    `jails` holds the good ones by name, `problems` what is wrong with the others, by name: a jail is in one of the two,
-    and one bad file spoils no other. A folder that can not be read is no jails, and a problem under the name "".
+    `entries` holds the good files by name, `problems` what is wrong with the others, by name: a jail is in one of the
+    two, and one bad file spoils no other. A folder that can not be read is no jails, and a problem under the name "".
     """
 
     def __init__(self, path: Path, allowed: Iterable[Prefix]) -> None:
-        self.jails: dict[str, JailConfig] = {}
+        self.entries: dict[str, Entry] = {}
         self.problems: dict[str, list[Problem]] = {}
         self._path = path
         self._allowed = tuple(allowed)
@@ -126,8 +166,7 @@ class Folder:
                 for entry in entries:
                     if entry.name.endswith(SUFFIX) and not entry.name.startswith("."):
                         with contextlib.suppress(FileNotFoundError):  # removed since it was listed
-                            status = entry.stat(follow_symlinks=False)
-                            found[entry.name.removesuffix(SUFFIX)] = _signature(status)
+                            found[entry.name.removesuffix(SUFFIX)] = signature_of(entry.stat(follow_symlinks=False))
             self.problems.pop("", None)
         except OSError as error:
             why = f"can not be read ({error.strerror}): mkdir -p {self._path}"
@@ -140,10 +179,7 @@ class Folder:
 
     def refresh_one(self, name: str) -> bool:
         """Read one jail's file if it has changed; tell whether it has."""
-        try:
-            now = _signature((self._path / f"{name}{SUFFIX}").lstat())
-        except OSError:
-            now = ()
+        now = file_signature(self._path / f"{name}{SUFFIX}")
         if now == self._seen.get(name, ()):
             return False
         self._read(name, there=bool(now))
@@ -154,35 +190,19 @@ class Folder:
         return True
 
     def _read(self, name: str, *, there: bool) -> None:
-        self.jails.pop(name, None)
+        self.entries.pop(name, None)
         self.problems.pop(name, None)
         if not there:
             return
         path = self._path / f"{name}{SUFFIX}"
         try:
-            content = _read(path)
+            content = read_text(path)
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             self.problems[name] = [Problem(str(path), None, why)]
             return
-        jail, wrong = parse(name, content, str(path), self._allowed)
-        if jail is None:
+        entry, wrong = parse(name, content, str(path), self._allowed)
+        if entry is None:
             self.problems[name] = wrong
         else:
-            self.jails[name] = jail
-
-
-def load(folder: Path, allowed: Iterable[Prefix]) -> tuple[dict[str, JailConfig], dict[str, list[Problem]]]:
-    """Read every NAME.toml in `folder` once; return the good jails and the problems, both by name (see Folder)."""
-    files = Folder(folder, allowed)
-    files.refresh()
-    return files.jails, files.problems
-
-
-def shared_addresses(jails: Iterable[JailConfig]) -> dict[Prefix, tuple[str, ...]]:
-    """Return every address that more than one jail was granted, with the jails' names in order."""
-    owners: dict[Prefix, list[str]] = {}
-    for jail in jails:
-        for prefix in jail.addresses:
-            owners.setdefault(prefix, []).append(jail.name)
-    return {prefix: tuple(sorted(names)) for prefix, names in owners.items() if len(names) > 1}
+            self.entries[name] = entry

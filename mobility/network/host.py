@@ -21,9 +21,15 @@ log = logging.getLogger(__name__)
 WORKERS = 64
 """Commands that may run at once: a hung one holds one of these until its time limit."""
 _JLS = ("jls", "--libxo", "json")
-_JLS_FIELDS = ("name", "jid", "path", "vnet")
+_JLS_FIELDS = ("name", "jid", "path", "vnet", "ip4.addr", "ip6.addr")
 _BOOT_ID = re.compile(r"Dump:0x([0-9a-f]+)")
+_NEXT_HOPS = ("kern.features.ipv4_rfc5549_support", "net.route.ipv6_nexthop")
 _INTO_JAIL = ("ifconfig", "route", "netstat")
+
+_JEXEC_PATH = tuple(Path(text) for text in ("/sbin", "/usr/sbin", "/bin", "/usr/bin"))
+"""Where a jail has its programs: jexec(8) looks along the path of login.conf(5)'s default class."""
+_MAX_STEPS = 64
+"""Names and links that are followed below a jail's root: a loop of links ends there (ELOOP)."""
 
 _HOPELESS = (
     # said by the command, what the operator should do
@@ -71,6 +77,8 @@ class Host:
         self._looking: asyncio.Task[HostView] | None = None
         self._seen: tuple[tuple[int, ...], HostView] | None = None
         self._dash_j: frozenset[str] = frozenset()
+        self.ipv6_next_hops = True
+        """Whether this kernel takes IPv6 next hops for IPv4 routes."""
 
     def close(self) -> None:
         """Give up the threads; commands under way end by themselves or at their time limit."""
@@ -93,7 +101,13 @@ class Host:
         return result
 
     async def learn(self) -> None:
-        """Find out what this kernel's commands can do: which take `-j JAIL` (FreeBSD 14), and so need no jexec."""
+        """Find out what this kernel and its commands can do, whatever their version says.
+
+        Which commands take `-j JAIL` (FreeBSD 14), and so need no jexec; whether IPv4 routes may have IPv6 next hops:
+        the feature is there since 13.1 (D30398), and net.route.ipv6_nexthop may switch it off.
+        """
+        answers = await asyncio.gather(*(self.command(["sysctl", "-n", name]) for name in _NEXT_HOPS))
+        self.ipv6_next_hops = all(result.status == 0 and result.stdout.strip() == "1" for result in answers)
         able = set()
         for name in _INTO_JAIL:
             result = await self.command([name, "-j", "0"])
@@ -182,8 +196,8 @@ class Host:
         needed = [name for name in ("ifconfig", "route") if name not in self._dash_j]
         root = Path(jail.path)
         for name in needed:
-            places = [root / directory.relative_to("/") / name for directory in self._directories]
-            if not any(os.path.lexists(place) for place in places):
+            places = (directory / name for directory in (*_JEXEC_PATH, *self._directories))
+            if not any(_in_root(root, place) for place in places):
                 return (
                     f"jail {jail.name} has no {name} of its own below {root} and this kernel's {name} has no -j: "
                     f"put {name} and its libraries into the jail (a thin jail has them), or use FreeBSD 14"
@@ -208,5 +222,42 @@ class Host:
             "ran",
             extra={"argv": " ".join(argv), "status": result.status, "ms": round(result.seconds * 1000, 1)},
         )
-        if result.status != 0:
+        # ifconfig(8) only warns where an nd6 option is refused, and exits with 0 (af_nd6.c, setnd6flags)
+        if result.status != 0 or "ioctl(" in result.stderr:
+            if any(words in result.complaint for words in command.harmless):
+                return
+            await self._unmake(command, result.stdout.strip())
             raise judge(command, result)
+
+    async def _unmake(self, command: Command, printed: str) -> None:
+        """Destroy the pair of a `create` that failed after it was made, before it said whose it is.
+
+        ifconfig(8) prints what it made whatever came after it (ifconfig.c, printifnamemaybe).
+        """
+        if command.argv[2:3] == ("create",) and printed == f"{command.argv[1]}a":
+            result = await self.command(["ifconfig", printed, "destroy"])
+            if result.status != 0:
+                log.error("a pair was left behind", extra={"interface": printed, "problem": result.complaint})
+
+
+def _in_root(root: Path, path: Path) -> bool:
+    """Tell whether a file is there for a process whose root is `root`: links lead where they lead from inside.
+
+    A thin jail's /sbin is a link to where its release is mounted in the jail.
+    """
+    left, here = [*reversed(path.parts[1:])], root
+    for _ in range(_MAX_STEPS):
+        if not left:
+            return os.path.lexists(here)
+        name = left.pop()
+        if name == "..":
+            here = root if here == root else here.parent
+            continue
+        try:
+            target = (here / name).readlink()
+        except OSError:
+            here /= name  # no link, or not there: the last step tells
+            continue
+        here = root if target.is_absolute() else here
+        left += reversed(target.parts[1:] if target.is_absolute() else target.parts)
+    return False

@@ -6,6 +6,7 @@ interface is believed to be ours only where `ifconfig -g` lists its name too.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Mapping
@@ -14,10 +15,13 @@ from functools import cached_property, lru_cache
 from sys import intern
 from typing import Any
 
+from mobility.network import naming
 from mobility.network.command import Result
 
 _HEADER = re.compile(r"^(?P<name>\S.*?): flags=[0-9a-f]+<(?P<flags>[A-Z0-9_,]*)>")
 _FAMILIES = {"Internet": 4, "Internet6": 6}
+_HOST_MASK = "0xffffffff"
+_NOTHING: frozenset[str] = frozenset()
 _BRACKETS = re.compile(r"<([A-Z0-9_,]*)>")
 
 
@@ -27,7 +31,11 @@ class OutputError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Interface:
-    """One interface as `ifconfig` shows it. Addresses are without zone; `inet6` counts only usable ones."""
+    """One interface as `ifconfig` shows it. Addresses are without zone; `inet6` counts only usable ones.
+
+    `wide` are those of its addresses, link-local ones aside, that come with a network: a mask shorter than the address.
+    `members` are a bridge's.
+    """
 
     name: str
     up: bool
@@ -37,6 +45,8 @@ class Interface:
     inet: tuple[str, ...] = ()
     inet6: tuple[str, ...] = ()
     nd6: frozenset[str] = frozenset()
+    wide: frozenset[str] = frozenset()
+    members: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +67,13 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Jail:
-    """One jail as `jls` shows it."""
+    """One jail as `jls` shows it. `addresses` are those that a jail without a vnet of its own may use (ip4.addr, ip6.addr)."""
 
     name: str
     jid: int
     vnet: bool
     path: str
+    addresses: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -91,17 +102,41 @@ class NetView:
         return {name: tuple(several) for name, several in found.items()}
 
     @cached_property
+    def by_address(self) -> Mapping[str, tuple[str, ...]]:
+        """The names of the interfaces that carry each address, by the address."""
+        found: dict[str, list[str]] = {}
+        for name, several in self.interfaces.items():
+            for interface in several:
+                for text in (*interface.inet, *interface.inet6):
+                    found.setdefault(text, []).append(name)
+        return {text: tuple(names) for text, names in found.items()}
+
+    @cached_property
+    def bridge_of(self) -> Mapping[str, str]:
+        """The bridge that each bridge member is in, by the member's name."""
+        return {member: name for name, several in self.interfaces.items() for one in several for member in one.members}
+
+    @cached_property
     def with_ipv4(self) -> Interface | None:
-        """An interface with an IPv4 address outside 127/8: IPv4 over IPv6 next hops need one (transcript 3-routes)."""
+        """An interface with an IPv4 address of the host's: outside 127/8, and not lent to a jail's link.
+
+        IPv4 over IPv6 next hops need one (transcript 3-routes).
+        """
         return next(
             (
                 interface
                 for several in self.interfaces.values()
                 for interface in several
-                if any(not text.startswith("127.") for text in interface.inet)
+                if naming.GROUP not in interface.groups and any(not text.startswith("127.") for text in interface.inet)
             ),
             None,
         )
+
+    @property
+    def ipv4(self) -> str:
+        """The host's own IPv4 address, "" where it has none but 127/8."""
+        found = self.with_ipv4.inet if self.with_ipv4 else ()
+        return next((text for text in found if not text.startswith("127.")), "")
 
 
 @lru_cache(maxsize=256)
@@ -137,6 +172,8 @@ class _Fields:
         self.inet: list[str] = []
         self.inet6: list[str] = []
         self.nd6: frozenset[str] = frozenset()
+        self.wide: list[str] = []
+        self.members: list[str] = []
 
     def take(self, line: str) -> None:
         word, _, rest = line.partition(" ")
@@ -147,18 +184,45 @@ class _Fields:
         elif word == "groups:":
             self.groups = _words(rest)
         elif word == "inet":
-            self.inet.append(rest.split()[0])
+            text, *more = rest.split()
+            self.inet.append(text)
+            if _HOST_MASK not in more:
+                self.wide.append(text)
         elif word == "inet6":
-            if not {"tentative", "duplicated", "detached"} & set(rest.split()):
-                self.inet6.append(rest.split()[0].partition("%")[0])
+            text, *more = rest.split()
+            text, _, zone = text.partition("%")
+            if not {"tentative", "duplicated", "detached"} & set(more):
+                self.inet6.append(text)
+            if not zone and _following(more, "prefixlen") != "128":
+                self.wide.append(text)
+        elif word == "member:":
+            self.members.append(rest.split()[0])
         elif word == "nd6":
             match = _BRACKETS.search(rest)
             self.nd6 = _words(match[1].replace(",", " ")) if match else frozenset()
 
     def interface(self, name: str, *, up: bool) -> Interface:
         return Interface(
-            name, up, self.ether, self.description, self.groups, tuple(self.inet), tuple(self.inet6), self.nd6
+            name,
+            up,
+            self.ether,
+            self.description,
+            self.groups,
+            tuple(self.inet),
+            tuple(self.inet6),
+            self.nd6,
+            _set(self.wide),
+            tuple(self.members),
         )
+
+
+def _set(texts: list[str]) -> frozenset[str]:
+    return frozenset(texts) if texts else _NOTHING
+
+
+def _following(words: list[str], word: str) -> str:
+    """Return the word after `word`, "" where there is none."""
+    return next((after for before, after in itertools.pairwise(words) if before == word), "")
 
 
 def _document(result: Result) -> Any:
@@ -194,6 +258,16 @@ def routes(result: Result) -> dict[str, tuple[Route, ...]]:
     return {destination: tuple(several) for destination, several in found.items()}
 
 
+def _addresses(entry: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what jls lists under ip4.addr and ip6.addr: a list, or text with commas; "-" is none."""
+    found: list[str] = []
+    for key in ("ip4.addr", "ip6.addr"):
+        value = entry.get(key, ())
+        texts = value.split(",") if isinstance(value, str) else value
+        found += [text for text in texts if text not in ("", "-")]
+    return tuple(found)
+
+
 @dataclass(frozen=True, slots=True)
 class HostView:
     """What one look at the host showed: its vnet, the names in our group, and the running jails."""
@@ -204,7 +278,7 @@ class HostView:
 
 
 def jails(result: Result) -> dict[str, Jail]:
-    """Read `jls --libxo json name jid path vnet`: running jails by name, dying ones are not among them.
+    """Read `jls --libxo json name jid path vnet ip4.addr ip6.addr`: running jails by name, dying ones are not among them.
 
     `jls -j NAME` of a jail that is not there exits with 1 and prints no jail: an empty answer.
     Raises OutputError when it is something else.
@@ -215,7 +289,9 @@ def jails(result: Result) -> dict[str, Jail]:
         raise OutputError(f"{' '.join(result.argv)} failed: {result.complaint}")
     try:
         entries = _document(result)["jail-information"].get("jail", ())
-        found = (Jail(str(e["name"]), int(e["jid"]), str(e["vnet"]) == "new", str(e["path"])) for e in entries)
+        found = (
+            Jail(str(e["name"]), int(e["jid"]), str(e["vnet"]) == "new", str(e["path"]), _addresses(e)) for e in entries
+        )
         return {jail.name: jail for jail in found}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise OutputError(f"{' '.join(result.argv)} answered JSON of another shape: {result.stdout[:200]!r}") from error

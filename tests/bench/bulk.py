@@ -9,20 +9,29 @@ import time
 from datetime import datetime
 from pathlib import Path
 
+from mobility import config as configuration
+from mobility import links
 from mobility import plan as planning
+from mobility.decide import How, Memory, Stand, Target
 from mobility.jails.jailsd import JailConfig
 from mobility.model import address, host_prefix
+from mobility.network import naming
 from mobility.network.output import HostView, Interface, NetView
-from mobility.plan import Memory, Stand, Target
+from mobility.plan import Case
 from mobility.store import Store
 from tests.bench import raw
 from tests.bench.figures import Figures
 from tests.lab.topology import Host, Lab
 from tests.lab.watch import Fib
 
+DEFAULTS, _ = configuration.parse({}, Path())
 GROUP = 500
 """Prefixes in one line of the raw list: the best grouping found (FIELD-NOTES)."""
 LONG = 120.0
+SELDOM = 86400.0
+"""Seconds between looks inside: none during a run."""
+INSIDE_JAILS = 1000
+"""At how many jails the cost of looks inside is stated."""
 BOOT_ID = "0x000102030405060708090a0b0c0d0e0f"
 ALLOWED = ("10.64.0.0/12", "2001:db8:64::/48")
 _LOOKED = re.compile(r"looked at the host seconds=([0-9.]+)")
@@ -42,8 +51,8 @@ def jails(count: int) -> list[JailConfig]:
     ]
 
 
-def prepare(host: Host, configs: list[JailConfig]) -> Path:
-    """Write what FreeBSD's commands would say of all these jails, wired and running; return the commands' folder."""
+def prepare(host: Host, configs: list[JailConfig]) -> None:
+    """Write what FreeBSD's commands would say of all these jails, wired and running."""
     folder = host.folder / "prepared"
     folder.mkdir()
     ifconfig = [
@@ -53,8 +62,8 @@ def prepare(host: Host, configs: list[JailConfig]) -> Path:
     lines, group = [], []
     nothing = HostView(NetView({"lo0": (Interface("lo0", up=True, inet=("192.0.0.8",)),)}))
     for jid, config in enumerate(configs, 1):
-        seen = planning.expect(Target(Stand.ANNOUNCED), config.name, host.name, config, nothing)
-        outer = planning.owned(seen, config.name)
+        seen = planning.expect(Case(config.name, host.name, Target(Stand.ANNOUNCED), config, nothing))
+        outer = links.owned(seen, config.name)
         assert outer is not None
         group.append(outer.name)
         ifconfig.append(
@@ -75,7 +84,8 @@ def prepare(host: Host, configs: list[JailConfig]) -> Path:
                     "interface-name": route.interface,
                 }
             )
-        lines.append({"name": config.name, "jid": str(jid), "path": "/", "vnet": "new"})
+        lines.append({"name": config.name, "jid": str(jid), "path": "/", "vnet": "new", "ip4.addr": [], "ip6.addr": []})
+        _prepare_inside(folder, config)
     families = [{"address-family": f"Internet{'6' if v == 6 else ''}", "rt-entry": routes[v]} for v in (4, 6)]
     answers = {
         "ifconfig-a": "".join(ifconfig),
@@ -92,13 +102,34 @@ def prepare(host: Host, configs: list[JailConfig]) -> Path:
         "netstat": f"case $1 in -rnW) exec cat {folder}/netstat.txt;; {unknown} esac",
         "route": f"case $1 in {unknown} esac",
         "jls": f"exec cat {folder}/jls.txt",
-        "sysctl": f"exec cat {folder}/sysctl.txt",
+        "sysctl": f"case $2 in kern.boot_id) exec cat {folder}/sysctl.txt;; *) echo 1;; esac",
+        "jexec": f"exec cat {folder}/$1.$2",
     }
     for name, script in scripts.items():
         path = folder / name
         path.write_text(f"#!/bin/sh\n{script}\n")
         path.chmod(0o755)
-    return folder
+
+
+def _prepare_inside(folder: Path, config: JailConfig) -> None:
+    """Write what `ifconfig` and `netstat` say inside a wired jail."""
+    name = naming.inner_name(config.name)
+    ifconfig = [
+        "lo0: flags=8049<UP,LOOPBACK,RUNNING,MULTICAST> metric 0 mtu 16384\n\tinet 127.0.0.1 netmask 0xff000000\n",
+        f"{name}: flags=8863<UP,BROADCAST,RUNNING,SIMPLEX,MULTICAST> metric 0 mtu 1500\n",
+        f"\tinet6 fe80::2%{name} prefixlen 64 scopeid 0x2\n",
+    ]
+    families = []
+    for prefix in config.addresses:
+        text = address(prefix)
+        mask = f"inet {text} netmask 0xffffffff" if prefix.version == 4 else f"inet6 {text} prefixlen 128"
+        ifconfig.append(f"\t{mask}\n")
+        way = {"destination": "default", "gateway": f"fe80::1%{name}", "flags": "UGS", "interface-name": name}
+        families.append({"address-family": "Internet" if prefix.version == 4 else "Internet6", "rt-entry": [way]})
+    ifconfig.append("\tnd6 options=101<PERFORMNUD,NO_DAD>\n")
+    netstat = {"statistics": {"route-information": {"route-table": {"rt-family": families}}}}
+    (folder / f"{config.name}.ifconfig").write_text("".join(ifconfig))
+    (folder / f"{config.name}.netstat").write_text(json.dumps(netstat))
 
 
 def remember(host: Host, configs: list[JailConfig]) -> None:
@@ -106,7 +137,7 @@ def remember(host: Host, configs: list[JailConfig]) -> None:
     store = Store(host.folder / "state" / "mobility.sqlite", BOOT_ID.removeprefix("0x"))
     for jid, config in enumerate(configs, 1):
         granted = tuple(map(address, config.addresses))
-        store.remember(config.name, Memory(jid=jid, started=jid, wired=jid, granted=granted))
+        store.remember(config.name, Memory(jid=jid, started=jid, wired=jid, granted=granted, how=How.NEXT_HOP))
     store.close()
 
 
@@ -122,11 +153,8 @@ def measure(figures: Figures, count: int, idle: float) -> None:
 
 
 def _ours(figures: Figures, lab: Lab, host: Host, configs: list[JailConfig]) -> float:
-    folder = prepare(host, configs)
-    host.configure(
-        host={"name": host.name, "allowed": list(ALLOWED)},
-        paths={"commands": [str(folder), "/usr/bin", "/bin"]},
-    )
+    prepare(host, configs)
+    _configure(host, SELDOM)
     for config in configs:
         host.grant(config.name, [str(prefix) for prefix in config.addresses])
     remember(host, configs)
@@ -152,6 +180,14 @@ def _ours(figures: Figures, lab: Lab, host: Host, configs: list[JailConfig]) -> 
         "look_s", float(looked[1]), "s", f"looking at {len(configs)} jails: commands (prepared text) and parsing"
     )
     return wanted / took
+
+
+def _configure(host: Host, inside_every: float) -> None:
+    host.configure(
+        host={"name": host.name, "allowed": list(ALLOWED)},
+        paths={"commands": [str(host.folder / "prepared"), "/usr/bin", "/bin"]},
+        agent={"inside_every": inside_every},
+    )
 
 
 def _await_routes(fib: Fib, host: Host, wanted: int) -> None:
@@ -202,11 +238,30 @@ def _cost(figures: Figures, host: Host, count: int, idle: float) -> None:
     pid = host.agent.process.pid
     resident = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE
     figures.add("agent_rss_mb", resident / 1e6, "MB", f"at {count} jails; aim: under 80")
-    before = _used(pid)
-    time.sleep(idle)  # what is measured is what happens when nothing does
+    spent = _spent(host, idle)
     figures.add(
         "idle_cpu_percent",
-        100 * (_used(pid) - before) / idle,
+        100 * spent / idle,
         "%",
-        f"over {idle:g} s at {count} jails, looks and children counted; aim: under 0.5",
+        f"over {idle:g} s at {count} jails, looks and children counted, none inside; aim: under 0.5",
     )
+    host.stop_agent()
+    _configure(host, idle)
+    host.start_agent()
+    looks = _spent(host, idle) - spent
+    every = DEFAULTS.agent.inside_every
+    figures.add("inside_look_cpu_ms", 1000 * looks / count, "ms", "CPU time of a look into one jail, children counted")
+    figures.add(
+        "inside_cpu_percent",
+        100 * looks / count * INSIDE_JAILS / every,
+        "%",
+        f"of one core, for {INSIDE_JAILS} jails every {every:g} s, the default",
+    )
+
+
+def _spent(host: Host, seconds: float) -> float:
+    """Return the CPU seconds that the agent and its children use while nothing happens."""
+    assert host.agent is not None
+    before = _used(host.agent.process.pid)
+    time.sleep(seconds)  # what is measured is what happens when nothing does
+    return _used(host.agent.process.pid) - before

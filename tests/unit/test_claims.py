@@ -20,6 +20,15 @@ def test_all_or_nothing() -> None:
     assert not claims.of_another("web1", "nobody's")
 
 
+def test_a_part_where_a_jail_runs() -> None:
+    claims = Claims()
+    claims.take("web1", ["a"])
+    assert "a is held by jail web1" in claims.take("web2", ["a", "b"], part=True)
+    assert not claims.of_another("web2", "b")
+    assert claims.of_another("web3", "b")
+    assert claims.of_another("web2", "a")
+
+
 @given(
     st.lists(
         st.tuples(st.sampled_from("xyz"), st.lists(st.sampled_from("abcd"), max_size=3), st.booleans()), max_size=30

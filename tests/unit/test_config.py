@@ -9,6 +9,8 @@ import pytest
 
 from mobility import config
 from mobility.jails import jailsd
+from mobility.jails.said import MAX_BYTES
+from mobility.jails.sources import combine, shared_addresses
 from mobility.model import host_prefix, jail_name, martian, network_prefix
 
 GOOD = """
@@ -138,9 +140,15 @@ def grant(folder: Path, name: str, text: str) -> Path:
     return path
 
 
+def load(folder: Path) -> tuple[dict[str, jailsd.Entry], dict[str, list[config.Problem]]]:
+    files = jailsd.Folder(folder, ALLOWED)
+    files.refresh()
+    return files.entries, files.problems
+
+
 def test_a_grant(tmp_path: Path) -> None:
     grant(tmp_path, "web1", 'addresses = ["198.51.100.7", "2001:db8:7::7/128"]')
-    jails, wrong = jailsd.load(tmp_path, ALLOWED)
+    jails, wrong = load(tmp_path)
     assert not wrong
     assert jails["web1"].addresses == (host_prefix("198.51.100.7/32"), host_prefix("2001:db8:7::7/128"))
 
@@ -157,14 +165,18 @@ def test_a_grant(tmp_path: Path) -> None:
         ('addresses = ["jail.example"]', "no IP address"),
         ("addresses = [7]", "no IP address"),
         ("addresses = []", "must list"),
-        ('address = "198.51.100.7"', "must list"),
+        ('address = "198.51.100.7"', "no setting"),
         ("addresses = [", "no TOML"),
+        ("requests = []", "must list"),
+        ('requests = ["198.51.100.7/24"]', "host bits"),
+        ('requests = ["192.0.2.0/24"]', "outside host.allowed"),
+        ('link = "theirs"', '"ours" or "adopt"'),
     ],
 )
 def test_a_bad_grant_spoils_no_other(tmp_path: Path, text: str, said: str) -> None:
     grant(tmp_path, "web1", text)
     grant(tmp_path, "web2", 'addresses = ["198.51.100.8"]')
-    jails, wrong = jailsd.load(tmp_path, ALLOWED)
+    jails, wrong = load(tmp_path)
     assert list(jails) == ["web2"]
     assert said in "; ".join(map(str, wrong["web1"]))
 
@@ -172,7 +184,7 @@ def test_a_bad_grant_spoils_no_other(tmp_path: Path, text: str, said: str) -> No
 @pytest.mark.parametrize("name", ["a b", "x;y", "ü", "n" * 64, "-x", "a'b", "a\nb"])
 def test_a_name_that_is_not_handled(tmp_path: Path, name: str) -> None:
     grant(tmp_path, name, 'addresses = ["198.51.100.7"]')
-    jails, wrong = jailsd.load(tmp_path, ALLOWED)
+    jails, wrong = load(tmp_path)
     assert not jails
     assert "is not handled" in str(wrong[name][0])
 
@@ -183,8 +195,8 @@ def test_files_that_others_could_have_written(tmp_path: Path) -> None:
     elsewhere.write_text('addresses = ["198.51.100.8"]')
     (tmp_path / "link.toml").symlink_to(elsewhere)
     os.mkfifo(tmp_path / "pipe.toml")
-    (tmp_path / "huge.toml").write_text("#" * (jailsd.MAX_BYTES + 1))
-    jails, wrong = jailsd.load(tmp_path, ALLOWED)
+    (tmp_path / "huge.toml").write_text("#" * (MAX_BYTES + 1))
+    jails, wrong = load(tmp_path)
     assert not jails
     assert set(wrong) == {"open", "link", "pipe", "huge"}
 
@@ -192,8 +204,7 @@ def test_files_that_others_could_have_written(tmp_path: Path) -> None:
 def test_one_address_on_two_jails(tmp_path: Path) -> None:
     for name in ("web2", "web1"):
         grant(tmp_path, name, 'addresses = ["198.51.100.7", "2001:db8:7::7"]')
-    jails, _ = jailsd.load(tmp_path, ALLOWED)
-    shared = jailsd.shared_addresses(jails.values())
+    shared = shared_addresses(combine(name, entry, None, ALLOWED) for name, entry in load(tmp_path)[0].items())
     assert set(shared.values()) == {("web1", "web2")}
     assert len(shared) == 2
 

@@ -72,6 +72,10 @@ async def much(asked: dict[str, Any]) -> dict[str, Any]:
     return {"much": "x" * 8_000_000}
 
 
+async def some(asked: dict[str, Any]) -> dict[str, Any]:
+    return {"some": "x" * 250_000}
+
+
 HANDLERS = {
     "echo": echo,
     "forbid": forbid,
@@ -79,6 +83,7 @@ HANDLERS = {
     "break": break_down,
     "hang": hang,
     "much": much,
+    "some": some,
 }
 
 
@@ -199,6 +204,24 @@ def test_a_request_is_answered(run: Path) -> None:
             assert answer == {"asked": {"v": 1, "op": "echo", "names": ["jäil", "a\nb"], "number": 1}}
             assert len((await ask(path, "much"))["much"]) == 8_000_000
         assert not path.exists()
+
+    asyncio.run(body())
+
+
+def test_the_last_bytes_of_an_answer_wait_for_their_reader(run: Path) -> None:
+    """More than the socket takes, less than asyncio calls too much: neither is a reason to hang up."""
+
+    async def body() -> None:
+        async with serving(run) as path:
+            reader, writer = await asyncio.open_unix_connection(str(path), limit=1)
+            writer.write(b'{"v": 1, "op": "some"}\n')
+            async with asyncio.timeout(SOON):
+                whole = await reader.readexactly(1)  # the answer has begun to come
+                for _ in range(1000):  # let the server come to its end, if it means to
+                    await asyncio.sleep(0)
+                whole += await reader.read(-1)
+            assert whole.endswith(b"\n")
+            writer.close()
 
     asyncio.run(body())
 

@@ -102,6 +102,7 @@ def test_a_failing_look_is_no_empty_host(scripts: Scripts, use: Callable[..., ob
 
 
 def test_the_hosts_own_ifconfig_where_the_kernel_has_dash_j(scripts: Scripts, use: Callable[..., object]) -> None:
+    scripts.write("sysctl", "echo 1")
     inside = Command(("jexec", "web1", "ifconfig", "lo0", "up"), "")
     route = Command(("jexec", "web1", "route", "-n", "add", "default", "x"), "")
 
@@ -119,6 +120,74 @@ def test_the_hosts_own_ifconfig_where_the_kernel_has_dash_j(scripts: Scripts, us
     use(old)
     scripts.write("ifconfig", "exit 0")
     use(new)
+
+
+def test_links_of_a_thin_jail_lead_where_they_lead_inside(
+    scripts: Scripts, use: Callable[..., object], tmp_path: Path
+) -> None:
+    root = tmp_path / "root"
+    for place in (".bastille/sbin", "usr"):
+        (root / place).mkdir(parents=True)
+    for name in ("ifconfig", "route"):
+        (root / ".bastille" / "sbin" / name).touch()
+    (root / "sbin").symlink_to("/.bastille/sbin")
+    (root / "usr" / "sbin").symlink_to("../../../../sbin")
+    thin = Jail("web1", 1, vnet=True, path=str(root))
+
+    async def work(host: Host) -> None:
+        assert host.lacks(thin) == ""
+        (root / ".bastille" / "sbin" / "route").unlink()
+        assert "no route of its own" in host.lacks(thin)
+        (root / "sbin").unlink()
+        (root / "sbin").symlink_to("/sbin")  # to itself: never ends
+        assert "no ifconfig of its own" in host.lacks(thin)
+
+    use(work)
+
+
+@pytest.mark.parametrize(
+    ("sysctl", "able"),
+    [
+        ("echo 1", True),
+        ("case $2 in kern.*) echo 1;; *) echo 0;; esac", False),
+        ("case $2 in kern.*) echo \"sysctl: unknown oid '$2'\" >&2; exit 1;; *) echo 1;; esac", False),
+    ],
+)
+def test_what_the_kernel_can_is_asked_of_it(
+    scripts: Scripts, use: Callable[..., object], sysctl: str, able: bool
+) -> None:
+    scripts.write("sysctl", sysctl)
+
+    async def work(host: Host) -> None:
+        await host.learn()
+        assert host.ipv6_next_hops is able
+
+    use(work)
+
+
+def test_a_pair_that_was_made_and_not_named_is_destroyed(scripts: Scripts, use: Callable[..., object]) -> None:
+    scripts.write(
+        "ifconfig",
+        f'echo "$@" >>{scripts.folder}/ran\n'
+        '[ "$2" = create ] || exit 0; echo epair1234a; echo "ifconfig: File exists" >&2; exit 1',
+    )
+
+    async def work(host: Host) -> None:
+        with pytest.raises(Trouble, match="File exists"):
+            await host.apply(Command(("ifconfig", "epair1234", "create", "name", "mob-web1"), ""))
+
+    use(work)
+    assert (scripts.folder / "ran").read_text().splitlines()[1:] == ["epair1234a destroy"]
+
+
+def test_a_refused_nd6_option_is_a_failure(scripts: Scripts, use: Callable[..., object]) -> None:
+    scripts.write("ifconfig", "echo 'ifconfig: ioctl(SIOCSIFINFO_IN6): Operation not permitted' >&2")
+
+    async def work(host: Host) -> None:
+        with pytest.raises(Trouble, match="must run as root"):
+            await host.apply(Command(("ifconfig", "mob-web1", "inet6", "no_dad"), ""))
+
+    use(work)
 
 
 def test_the_boot_id_as_freebsd_prints_it(scripts: Scripts, use: Callable[..., object]) -> None:

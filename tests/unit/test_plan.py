@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mobility import decide, links
 from mobility import plan as planning
+from mobility.decide import How, Memory, Patience, Stand, Target
 from mobility.jails.jailsd import JailConfig
-from mobility.model import Phase, host_prefix
+from mobility.model import Phase, Prefix, host_prefix
 from mobility.network import naming
 from mobility.network.output import HostView, Interface, Jail, NetView, Route
-from mobility.plan import Memory, Patience, Refused, Stand, Target
+from mobility.plan import Case, Refused
 
 PATIENCE = Patience(starting_for=120, stopping_for=120, reject_for=3)
 WEB1 = JailConfig("web1", (host_prefix("198.51.100.7"), host_prefix("2001:db8:7::7")), "web1.toml")
@@ -34,6 +37,18 @@ def view(
     return HostView(NetView(by_name, by_destination), frozenset(ours), {jail.name: jail} if jail else {})
 
 
+def case(stand: Stand, seen: HostView, config: JailConfig | None = WEB1, **more: Any) -> Case:
+    return Case("web1", HOST, Target(stand), config, seen, **more)
+
+
+def lines(of: Case) -> list[str]:
+    return [" ".join(command.argv) for command in planning.plan(of)]
+
+
+def after(stand: Stand, config: JailConfig | None, seen: HostView) -> HostView:
+    return planning.expect(case(stand, seen, config))
+
+
 def shown(
     target: Stand,
     seen: HostView,
@@ -41,11 +56,15 @@ def shown(
     config: JailConfig | None = WEB1,
     unreject: tuple[str, ...] = (),
 ) -> list[str]:
-    return [" ".join(c.argv) for c in planning.plan(Target(target), "web1", HOST, config, seen, inside, unreject)]
+    return lines(case(target, seen, config, inside=inside, unreject=unreject))
+
+
+def carries(seen: HostView, prefixes: tuple[Prefix, ...]) -> bool:
+    return links.carries(seen, "web1", links.own_link("web1"), prefixes, How.NEXT_HOP)
 
 
 def wired_view(stand: Stand = Stand.ANNOUNCED, config: JailConfig = WEB1) -> HostView:
-    seen = planning.expect(Target(stand), "web1", HOST, config, view(jail=RUNNING))
+    seen = after(stand, config, view(jail=RUNNING))
     return replace(seen, jails={"web1": RUNNING})
 
 
@@ -73,7 +92,7 @@ def test_a_start_is_the_reference_in_its_order() -> None:
         "route -n -6 add -host 2001:db8:7::7 -interface mob-web1",
     ]
     assert shown(Stand.PAIRED, view()) == pair
-    paired = planning.expect(Target(Stand.PAIRED), "web1", HOST, WEB1, view())
+    paired = after(Stand.PAIRED, WEB1, view())
     assert shown(Stand.WIRED, replace(paired, jails={"web1": RUNNING})) == wiring
     assert shown(Stand.ANNOUNCED, view(jail=RUNNING)) == pair + wiring
 
@@ -85,11 +104,11 @@ def test_a_stop_rejects_then_destroys_then_unrejects() -> None:
         "route -n -6 delete -host 2001:db8:7::7",
         "route -n -6 add -host 2001:db8:7::7 ::1 -reject",
     ]
-    closed = planning.expect(Target(Stand.CLOSING), "web1", HOST, WEB1, wired_view())
+    closed = after(Stand.CLOSING, WEB1, wired_view())
     assert shown(Stand.ABSENT, replace(closed, jails={})) == ["ifconfig mob-web1 destroy"]
-    gone = planning.expect(Target(Stand.ABSENT), "web1", HOST, WEB1, closed)
+    gone = after(Stand.ABSENT, WEB1, closed)
     rejects = tuple(
-        Route(v, a, planning.LOOPBACK[v], "UHRS", "lo0") for v, a in ((4, "198.51.100.7"), (6, "2001:db8:7::7"))
+        Route(v, a, links.LOOPBACK[v], "UHRS", "lo0") for v, a in ((4, "198.51.100.7"), (6, "2001:db8:7::7"))
     )
     left = view(routes=rejects)
     assert shown(Stand.ABSENT, left) == []
@@ -119,8 +138,7 @@ def test_a_start_right_after_a_stop_takes_the_reject_away_first() -> None:
 @pytest.mark.parametrize("stand", [Stand.PAIRED, Stand.WIRED, Stand.ANNOUNCED, Stand.CLOSING, Stand.ABSENT])
 def test_what_is_done_is_not_done_again(stand: Stand) -> None:
     before = view(jail=RUNNING) if stand is not Stand.CLOSING else wired_view()
-    after = planning.expect(Target(stand), "web1", HOST, WEB1, before)
-    assert shown(stand, after) == []
+    assert shown(stand, after(stand, WEB1, before)) == []
 
 
 def inside(stop_at: int) -> NetView:
@@ -200,12 +218,12 @@ def test_an_interface_that_came_home_under_our_name_hides_nothing() -> None:
 
 def test_carried_or_not() -> None:
     seen = wired_view()
-    assert planning.carries(seen, "web1", WEB1.addresses)
-    assert not planning.carries(view(), "web1", WEB1.addresses)
+    assert carries(seen, WEB1.addresses)
+    assert not carries(view(), WEB1.addresses)
     lost = replace(seen, net=NetView(seen.net.interfaces, {}))
-    assert not planning.carries(lost, "web1", WEB1.addresses)
-    paired = planning.expect(Target(Stand.PAIRED), "web1", HOST, WEB1, view())
-    assert not planning.carries(paired, "web1", ())
+    assert not carries(lost, WEB1.addresses)
+    paired = after(Stand.PAIRED, WEB1, view())
+    assert not carries(paired, ())
 
 
 def test_multipath_is_deleted_by_gateway() -> None:
@@ -223,7 +241,7 @@ def test_multipath_is_deleted_by_gateway() -> None:
 
 
 def decided(memory: Memory, jail: Jail | None, now: float = 1000.0, **more: str) -> Stand:
-    return planning.decide(WEB1, jail, planning.observe(memory, jail, now), now, PATIENCE, **more).stand
+    return decide.decide(WEB1, jail, decide.observe(memory, jail, now), now, PATIENCE, **more).stand
 
 
 @pytest.mark.parametrize(
@@ -294,5 +312,5 @@ def test_only_a_running_jail_is_ever_announced(phases: list[Phase], running: boo
 def test_the_holder_of_a_shared_address_is_the_one_that_has_it() -> None:
     prefix = WEB1.addresses[0]
     seen = replace(wired_view(), jails={"web1": RUNNING, "a-web": replace(RUNNING, name="a-web", jid=8)})
-    assert planning.holders({prefix: ("a-web", "web1")}, seen) == {"198.51.100.7": "web1"}
-    assert planning.holders({prefix: ("a-web", "web1")}, view()) == {}
+    assert links.holders({prefix: ("a-web", "web1")}, seen) == {"198.51.100.7": "web1"}
+    assert links.holders({prefix: ("a-web", "web1")}, view()) == {}

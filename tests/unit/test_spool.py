@@ -459,8 +459,9 @@ def test_a_lost_watch_loses_nothing(tmp_path: Path) -> None:
             spool.prepare()
             drop(spool, "a")
             spool.done(await soon(events))
-            assert spool._observer is not None
-            spool._observer.unschedule_all()  # as when its thread has died
+            assert spool._watch is not None
+            assert spool._watch.observer is not None
+            spool._watch.observer.unschedule_all()  # as when its thread has died
             drop(spool, "b")
             assert (await soon(events)).id == "b"
 

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from mobility.decide import How, Memory
 from mobility.model import Phase
-from mobility.plan import Memory
-from mobility.store import EVERYTHING, Store, StoreError
+from mobility.store import EVERYTHING, UNTIL_BOOT, Store, StoreError
 
 MEMORY = Memory(Phase.PRESTOP, 12.5, 7, 10.0, 7, ("198.51.100.7",), 13.0, ("198.51.100.7", "2001:db8:7::7"), 7)
+ADOPTED = Memory(jid=3, how=How.INTERFACE, adopted="e0a_web2", bridge="bridge0")
 
 
 def test_what_is_remembered_is_of_this_boot(tmp_path: Path) -> None:
@@ -33,6 +34,48 @@ def test_what_is_remembered_is_of_this_boot(tmp_path: Path) -> None:
     store.prune(0.0)
     store.close()
     assert Store(path, "boot1").memories() == {}
+
+
+def test_what_was_taken_from_a_manager_is_remembered(tmp_path: Path) -> None:
+    store = Store(tmp_path / "db", "boot")
+    store.remember("web2", ADOPTED)
+    store.close()
+    assert Store(tmp_path / "db", "boot").memories() == {"web2": ADOPTED}
+
+
+def test_a_drain_for_shutdown_ends_with_the_boot(tmp_path: Path) -> None:
+    store = Store(tmp_path / "db", "boot1")
+    store.drain(UNTIL_BOOT, 1000.0)
+    store.drain("web1", 1000.0)
+    store.close()
+    again = Store(tmp_path / "db", "boot1")
+    assert again.drains() == {UNTIL_BOOT: 1000.0, "web1": 1000.0}
+    again.close()
+    assert Store(tmp_path / "db", "boot2").drains() == {"web1": 1000.0}
+
+
+def test_a_database_of_version_1_keeps_its_drains_and_history(tmp_path: Path) -> None:
+    path = tmp_path / "db"
+    old = sqlite3.connect(path)
+    old.executescript(
+        """
+        CREATE TABLE jail (name TEXT PRIMARY KEY, boot TEXT NOT NULL, phase TEXT) WITHOUT ROWID;
+        CREATE TABLE drain (name TEXT PRIMARY KEY, since REAL NOT NULL) WITHOUT ROWID;
+        CREATE TABLE history (id INTEGER PRIMARY KEY, at REAL NOT NULL, jail TEXT NOT NULL, what TEXT NOT NULL,
+            detail TEXT NOT NULL);
+        INSERT INTO jail VALUES ('web1', 'boot', NULL);
+        INSERT INTO drain VALUES ('web1', 1000.0);
+        INSERT INTO history (at, jail, what, detail) VALUES (1000.0, 'web1', 'announced', '');
+        PRAGMA user_version=1;
+        """
+    )
+    old.close()
+    store = Store(path, "boot")
+    assert store.drains() == {"web1": 1000.0}
+    assert [line.what for line in store.history(limit=10)] == ["announced"]
+    assert store.memories() == {}
+    store.remember("web1", MEMORY)
+    assert store.memories() == {"web1": MEMORY}
 
 
 def test_history_is_in_order_and_pruned(tmp_path: Path) -> None:

@@ -1,0 +1,238 @@
+"""Jails that are not wired by us alone: without a vnet, by other routes, changed while they run, broken from inside."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.lab.invariants import await_rest, status
+from tests.lab.topology import Host, Lab
+
+IPV4, IPV6 = "198.51.100.7", "2001:db8:7::7"
+PREFIXES = (f"{IPV4}/32", f"{IPV6}/128")
+WEB1 = {"web1": (IPV4, IPV6)}
+QUICK = {"look_every": 1.0, "inside_every": 1.0, "reject_for": 0.5, "drain_for": 0.2, "settle_for": 3.0}
+ON_LO1 = f'ip4.addr = "lo1|{IPV4}"; ip6.addr = "lo1|{IPV6}/128";'
+
+
+@pytest.fixture
+def ready(lab: Lab) -> Lab:
+    """Both hosts up."""
+    for host in lab.hosts:
+        host.configure(agent=QUICK)
+        host.start_agent()
+        host.start_exabgp()
+    for host in lab.hosts:
+        lab.await_session(host)
+    return lab
+
+
+def announced(lab: Lab, host: Host, prefixes: tuple[str, ...] = PREFIXES) -> None:
+    for prefix in prefixes:
+        lab.spine.fib.wait(prefix, via=host.address)
+
+
+def withdrawn(lab: Lab, prefixes: tuple[str, ...] = PREFIXES) -> None:
+    for prefix in prefixes:
+        lab.spine.fib.wait(prefix, gone=True)
+
+
+def reaches(lab: Lab, *addresses: str) -> bool:
+    return all(lab.client.ping(address) for address in addresses)
+
+
+# -- without a vnet
+
+
+@pytest.mark.parametrize("hooks", [True, False], ids=["hooks", "no-hooks"])
+@pytest.mark.parametrize("granted", [PREFIXES, ()], ids=["jails.d", "jail.conf"])
+def test_a_jail_on_a_loopback_of_the_host(ready: Lab, hooks: bool, granted: tuple[str, ...]) -> None:
+    a, b = ready.hosts
+    for host in (a, b):
+        host.run(["ifconfig", "lo1", "create"])
+        host.define_jail("web1", granted, hooks=hooks, vnet=False, more=ON_LO1)
+    for host in (a, b, a):
+        host.start_jail("web1")
+        announced(ready, host)
+        assert reaches(ready, IPV4, IPV6)
+        host.stop_jail("web1")
+        withdrawn(ready)
+        await_rest(ready, host, {})
+
+
+def test_a_jail_on_a_loopback_killed_behind_our_back(ready: Lab) -> None:
+    a, _ = ready.hosts
+    a.run(["ifconfig", "lo1", "create"])
+    a.define_jail("web1", PREFIXES, vnet=False, more=ON_LO1)
+    a.start_jail("web1")
+    announced(ready, a)
+    a.run(["jail", "-R", "web1"])
+    withdrawn(ready)
+
+
+def test_only_what_the_jail_has_of_its_grant_is_announced(ready: Lab) -> None:
+    a, _ = ready.hosts
+    a.run(["ifconfig", "lo1", "create"])
+    a.define_jail("web1", PREFIXES, vnet=False, more=f'ip4.addr = "lo1|{IPV4}";')
+    a.start_jail("web1")
+    announced(ready, a, PREFIXES[:1])
+    assert not ready.spine.kernel_has(PREFIXES[1])
+    assert IPV6 in status(a, "web1")["reason"]
+
+
+def test_an_address_of_jail_conf_outside_the_allowed_is_not_announced_and_told(ready: Lab) -> None:
+    a, _ = ready.hosts
+    a.run(["ifconfig", "lo1", "create"])
+    a.define_jail("web1", (), vnet=False, more='ip4.addr = "lo1|192.0.2.99";')
+    a.start_jail("web1")
+    assert "192.0.2.99: it lies outside host.allowed" in a.mobility("check", check=False).stderr
+    described = status(a, "web1")
+    assert not described["announced"]
+    assert "192.0.2.99" in described["reason"]
+
+
+# -- by interface routes
+
+
+@pytest.fixture
+def by_interface(lab: Lab) -> Lab:
+    """Both hosts up, IPv4 by interface routes."""
+    for host in lab.hosts:
+        host.configure(agent=QUICK, host={"ipv4_routes": "interface"})
+        host.start_agent()
+        host.start_exabgp()
+    for host in lab.hosts:
+        lab.await_session(host)
+        host.define_jail("web1", PREFIXES)
+        host.define_jail("web2", ["198.51.100.8", "2001:db8:7::8"])
+    return lab
+
+
+def test_ipv4_by_interface_routes(by_interface: Lab) -> None:
+    a, b = by_interface.hosts
+    for host in (a, b):
+        host.start_jail("web1")
+        host.start_jail("web2")
+        announced(by_interface, host)
+        announced(by_interface, host, ("198.51.100.8/32", "2001:db8:7::8/128"))
+        assert reaches(by_interface, IPV4, IPV6, "198.51.100.8")
+        # from the host itself, and between two jails of one host
+        assert host.ping(IPV4)
+        assert " 0.0% packet loss" in host.run(["jexec", "web1", "ping", "-c", "1", "-t", "2", "198.51.100.8"]).stdout
+        assert "UHS" in host.run(["netstat", "-rn", "-f", "inet"]).stdout
+        for name in ("web1", "web2"):
+            host.stop_jail(name)
+        withdrawn(by_interface)
+        await_rest(by_interface, host, {})
+
+
+def test_a_sysctl_switched_off_while_the_agent_runs(ready: Lab) -> None:
+    a, _ = ready.hosts
+    a.define_jail("web1", PREFIXES)
+    a.run(["sysctl", "net.route.ipv6_nexthop=0"])
+    a.start_jail("web1", check=False)
+    announced(ready, a)
+    assert reaches(ready, IPV4, IPV6)
+    a.run(["sysctl", "net.route.ipv6_nexthop=1"])
+
+
+# -- on the kernels that there are
+
+
+@pytest.mark.parametrize("kernel", ["13.1", "14", "15", "no-rfc5549"])
+def test_what_the_kernel_can_is_what_is_used(kernel: str) -> None:
+    with Lab(hosts=1, kernel=kernel, ipv4_links=kernel == "no-rfc5549") as lab:
+        (a,) = lab.hosts
+        a.configure(agent=QUICK)
+        a.start_agent()
+        a.start_exabgp()
+        lab.await_session(a)
+        a.define_jail("web1", PREFIXES)
+        a.start_jail("web1")
+        announced(lab, a)
+        assert reaches(lab, IPV4, IPV6)
+        way = status(a, "web1")["how"]
+        assert way == ("interface" if kernel == "no-rfc5549" else "next-hop")
+        # 14 and later take the host's own commands into the jail
+        ran = (a.folder / "agent.log").read_text()
+        assert ("jexec web1 ifconfig" in ran) is (kernel not in ("14", "15"))
+        assert ("ifconfig -j web1" in ran) is (kernel in ("14", "15"))
+        a.stop_jail("web1")
+        withdrawn(lab)
+
+
+# -- changed while it runs
+
+
+@pytest.mark.parametrize("old", [IPV4, IPV6])
+def test_an_address_changed_on_a_running_jail(ready: Lab, old: str) -> None:
+    a, _ = ready.hosts
+    a.stop_agent()
+    a.configure(agent={**QUICK, "look_every": 3600.0})  # so that it is the kernel's word that counts
+    a.start_agent()
+    a.define_jail("web1", PREFIXES)
+    a.start_jail("web1")
+    announced(ready, a)
+    ready.spine.fib.changes.clear()
+    kept = IPV6 if old == IPV4 else IPV4
+    new = f"{old}7"
+    a.grant("web1", [kept, new])
+    gone, come = (PREFIXES[0], f"{new}/32") if old == IPV4 else (PREFIXES[1], f"{new}/128")
+    announced(ready, a, (come,))
+    withdrawn(ready, (gone,))
+    await_rest(ready, a, {"web1": (kept, new)})
+    assert reaches(ready, kept, new)
+    # added and announced before the old one goes; the other one never moves
+    assert [(change.prefix, change.gone) for change in ready.spine.fib.changes] == [(come, False), (gone, True)]
+    assert f"{old} " not in a.run(["jexec", "web1", "ifconfig", "in-web1"]).stdout
+    # the kernel took the default along that was found by the address
+    defaults = a.run(["jexec", "web1", "netstat", "-rn"]).stdout
+    assert defaults.count("default") == 2
+
+
+def test_a_file_that_asks_for_anothers_address_costs_a_running_jail_nothing(ready: Lab) -> None:
+    a, _ = ready.hosts
+    for jail, addresses in (("web1", PREFIXES), ("web2", ["198.51.100.8"])):
+        a.define_jail(jail, addresses)
+        a.start_jail(jail)
+    announced(ready, a, (*PREFIXES, "198.51.100.8/32"))
+    both = {"web1": (IPV4, IPV6), "web2": ("198.51.100.8",)}
+    await_rest(ready, a, both)
+    ready.spine.fib.changes.clear()
+    a.grant("web1", [*PREFIXES, "198.51.100.8"])
+    assert any("is held by jail web2" in status(a, "web1")["reason"] for _ in range(40))
+    await_rest(ready, a, both)
+    assert not ready.spine.fib.changes
+    # and a route that somebody else made
+    a.run(["route", "-n", "add", "-host", "198.51.100.9", "127.0.0.1"])
+    a.grant("web1", [*PREFIXES, "198.51.100.9"])
+    assert any("that is not this jail's" in status(a, "web1")["reason"] for _ in range(40))
+    assert reaches(ready, IPV4, IPV6)
+    assert not ready.spine.fib.changes
+    a.run(["route", "-n", "delete", "-host", "198.51.100.9"])
+    announced(ready, a, ("198.51.100.9/32",))
+
+
+# -- broken from inside
+
+
+BREAKING = {
+    "down": [["ifconfig", "in-web1", "down"]],
+    "address": [["ifconfig", "in-web1", "inet", IPV4, "-alias"]],
+    "defaults": [["route", "-n", "delete", "default"], ["route", "-n", "-6", "delete", "default"]],
+    "renamed": [["ifconfig", "in-web1", "name", "mine"]],
+}
+
+
+@pytest.mark.parametrize("how", BREAKING)
+def test_a_link_broken_from_inside_is_mended(ready: Lab, how: str) -> None:
+    a, _ = ready.hosts
+    a.define_jail("web1", PREFIXES)
+    a.start_jail("web1")
+    announced(ready, a)
+    for line in BREAKING[how]:
+        a.run(["jexec", "web1", *line])
+    # some of these Linux does not mind: what the agent saw counts
+    assert any("link broken inside" in a.mobility("events", "web1").stdout for _ in range(40))
+    for address in (IPV4, IPV6):
+        assert any(ready.client.ping(address, seconds=1) for _ in range(20)), status(a, "web1")
+    await_rest(ready, a, WEB1)
