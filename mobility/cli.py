@@ -9,26 +9,50 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from mobility import __version__, config, control, doctor, logs
-from mobility.jails import jailsd
+from mobility.hooks import command as hooks
+from mobility.hooks.edit import DEFAULT_HOOK
+from mobility.jails.sources import Sources, shared_addresses
+from mobility.tables import table
 
-EX_OK, EX_FAILED, EX_USAGE, EX_CONFIG = 0, 1, 2, 78
-"""Exit statuses: fine; not fine; wrong words; the configuration can not be used (sysexits(3))."""
+EX_OK, EX_FAILED, EX_USAGE, EX_DATAERR, EX_CONFIG = 0, 1, 2, 65, 78
+"""Exit statuses: fine; not fine; wrong words; some jails' files can not be used; mobility.toml can not (sysexits(3))."""
 NAME_WIDTH = 24
+WITHIN = 30.0
+"""Seconds that a drain until the next boot may take, of the 90 that rc.shutdown has for all services (rc.conf(5))."""
+ANSWER_MARGIN = 2.0
+"""Seconds beyond those, for the agent's answer to arrive."""
+
+
+class _Mixing(argparse.ArgumentParser):
+    """Takes options among the names too: `hooks install bastille --adopt web1`. argparse's own way lost that name."""
+
+    _begun = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """Return what the words mean, and those that mean nothing here."""
+        if self._begun:
+            return super().parse_known_args(args, namespace)
+        self._begun = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._begun = False
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="mobility", description="Makes FreeBSD jails mobile.")
     parser.add_argument("--version", action="version", version=f"mobility {__version__}")
-    common = argparse.ArgumentParser(add_help=False)
+    common = _Mixing(add_help=False)
     common.add_argument("--config", type=Path, default=config.DEFAULT_PATH, metavar="FILE", help="default: %(default)s")
-    answers = argparse.ArgumentParser(add_help=False, parents=[common])
+    answers = _Mixing(add_help=False, parents=[common])
     answers.add_argument("--json", action="store_true", help="answer in JSON")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Mixing)
 
     def add(
         name: str, run: Callable[[argparse.Namespace, config.Config], int], text: str, *, json: bool = True
@@ -47,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
         json=False,
     )
     add("bridge", _bridge, "Become the bridge between ExaBGP and the agent (ExaBGP does it).", json=False)
-    add("check", _check, "Judge the configuration and every file in jails.d; touch nothing.")
+    add("check", _check, "Judge the configuration and every jail's files; touch nothing.")
     status = add("status", _status, "Say of each jail: running, wired, ready, announced, since when, and if not, why.")
     status.add_argument("names", nargs="*", metavar="NAME")
     plan = add("plan", _plan, "Print the exact commands that would be run now, and run none of them.")
@@ -61,9 +85,32 @@ def _parser() -> argparse.ArgumentParser:
         "Withdraw this host's jails (or those named) and keep them withdrawn; they go on running.",
     )
     drain.add_argument("names", nargs="*", metavar="NAME")
+    drain.add_argument(
+        "--until-boot",
+        action="store_true",
+        help="for a shutdown: the whole host, until the next boot, in a bounded time",
+    )
+    drain.add_argument(
+        "--within", type=_seconds, metavar="SECONDS", help=f"how long that may take (default: {WITHIN:g})"
+    )
     undrain = add("undrain", _undrain, "Announce again what was drained.")
     undrain.add_argument("names", nargs="*", metavar="NAME")
-    add("doctor", _doctor, "Check every prerequisite; say what is wrong and the command that mends it.")
+    undrain.add_argument("--until-boot", action="store_true", help="end only what drain --until-boot began")
+    hooks.add_arguments(
+        add(
+            "hooks",
+            hooks.run,
+            "Put our hooks into jails' files (install), take them out (remove), or tell where they are (status).",
+        )
+    )
+    command = add("doctor", _doctor, "Check every prerequisite; say what is wrong and the command that mends it.")
+    command.add_argument(
+        "--hook",
+        type=Path,
+        default=DEFAULT_HOOK,
+        metavar="PATH",
+        help="the hook that jails call (default: %(default)s)",
+    )
     return parser
 
 
@@ -133,9 +180,10 @@ def _bridge(_: argparse.Namespace, loaded: config.Config) -> int:
 
 
 def _check(options: argparse.Namespace, loaded: config.Config) -> int:
-    jails, wrong = jailsd.load(loaded.paths.jails_d, loaded.host.allowed)
-    problems = [problem for several in wrong.values() for problem in several]
-    for prefix, names in jailsd.shared_addresses(jails.values()).items():
+    files = Sources.of(loaded)
+    files.refresh()
+    problems = [problem for several in files.problems.values() for problem in several]
+    for prefix, names in shared_addresses(files.jails.values()).items():
         problems.append(
             config.Problem(
                 f"{loaded.paths.jails_d}",
@@ -147,16 +195,25 @@ def _check(options: argparse.Namespace, loaded: config.Config) -> int:
         lines = [{"key": p.key, "value": p.value, "remedy": p.remedy} for p in problems]
         print(
             json.dumps(
-                {"ok": not problems, "file": str(loaded.path), "jails": sorted(jails), "problems": lines},
+                {
+                    "ok": not problems,
+                    "file": str(loaded.path),
+                    "jails": sorted(files.jails),
+                    "problems": lines,
+                    "refused": {name: list(several) for name, several in sorted(files.refused.items())},
+                },
                 default=str,
             )
         )
     else:
         for problem in problems:
             print(problem, file=sys.stderr)
+        for name, several in sorted(files.refused.items()):
+            for sentence in several:
+                print(f"not granted: jail {name}: {sentence}", file=sys.stderr)
         if not problems:
-            print(f"{loaded.path}: fine; {len(jails)} jails in {loaded.paths.jails_d}")
-    return EX_CONFIG if problems else EX_OK
+            print(f"{loaded.path}: fine; {len(files.jails)} jails have addresses granted")
+    return EX_DATAERR if problems else EX_OK
 
 
 def _print_json(answer: dict[str, Any]) -> None:
@@ -171,15 +228,6 @@ def _ago(seconds: float | None) -> str:
         if age >= size:
             return f"{age // size}{unit}{age % size * 60 // size if unit != 'd' else age % size // 3600:02d}"
     return f"{age}s"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    rows = [tuple(head), *map(tuple, rows)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(head) - 1)]
-    return "\n".join(
-        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]).rstrip()
-        for row in rows
-    )
 
 
 def _status(options: argparse.Namespace, loaded: config.Config) -> int:
@@ -207,7 +255,7 @@ def _status(options: argparse.Namespace, loaded: config.Config) -> int:
         )
         for jail in answer["jails"]
     ]
-    print(_table(("JAIL", "RUNNING", "WIRED", "READY", "ANNOUNCED", "SINCE", "ADDRESSES", "WHY NOT"), rows))
+    print(table(("JAIL", "RUNNING", "WIRED", "READY", "ANNOUNCED", "SINCE", "ADDRESSES", "WHY NOT"), rows))
     return EX_OK
 
 
@@ -245,24 +293,55 @@ def _events(options: argparse.Namespace, loaded: config.Config) -> int:
     return EX_OK
 
 
+def _seconds(text: str) -> float:
+    with suppress(ValueError):
+        if 1 <= (seconds := float(text)) <= 600:
+            return seconds
+    raise argparse.ArgumentTypeError("must be a number of seconds from 1 to 600")
+
+
 def _drain(options: argparse.Namespace, loaded: config.Config) -> int:
-    within = loaded.agent.drain_for + 4 * loaded.agent.settle_for + loaded.agent.command_timeout
-    answer = control.request(loaded.control_socket, "drain", answer_within=within, names=options.names)
+    if options.until_boot:
+        if options.names:
+            return _misused("drain --until-boot is for the whole host: leave the names out")
+        within = options.within or WITHIN
+        answer = control.request(
+            loaded.control_socket,
+            "drain",
+            answer_within=within + ANSWER_MARGIN,
+            names=[],
+            until_boot=True,
+            within=within,
+        )
+    elif options.within is not None:
+        return _misused("--within goes with --until-boot; agent.drain_for and agent.settle_for bound other drains")
+    else:
+        within = loaded.agent.drain_for + 4 * loaded.agent.settle_for + loaded.agent.command_timeout
+        answer = control.request(loaded.control_socket, "drain", answer_within=within, names=options.names)
     if options.json:
         _print_json(answer)
     else:
-        print(f"withdrawn: {len(answer['withdrawn'])} addresses; the jails run on; `mobility undrain` announces again")
+        until = "the next boot announces again" if options.until_boot else "`mobility undrain` announces again"
+        print(f"withdrawn: {len(answer['withdrawn'])} addresses; the jails run on; {until}")
         if not answer["acknowledged"]:
             print("mobility: ExaBGP has not acknowledged every withdrawal: see mobility status", file=sys.stderr)
     return EX_OK if answer["acknowledged"] else EX_FAILED
 
 
+def _misused(what: str) -> int:
+    print(f"mobility: {what}", file=sys.stderr)
+    return EX_USAGE
+
+
 def _drained(name: str) -> str:
-    return "the whole host" if name == "*" else name
+    return {"*": "the whole host", "*boot": "the whole host, until the next boot"}.get(name, name)
 
 
 def _undrain(options: argparse.Namespace, loaded: config.Config) -> int:
-    answer = control.request(loaded.control_socket, "undrain", names=options.names)
+    if options.until_boot and options.names:
+        return _misused("undrain --until-boot is for the whole host: leave the names out")
+    more = {"until_boot": True} if options.until_boot else {}
+    answer = control.request(loaded.control_socket, "undrain", names=options.names, **more)
     if options.json:
         _print_json(answer)
     else:
@@ -275,13 +354,10 @@ def _undrain(options: argparse.Namespace, loaded: config.Config) -> int:
 
 
 def _doctor(options: argparse.Namespace, loaded: config.Config) -> int:
-    verdicts = asyncio.run(doctor.examine(loaded))
-    healthy = all(verdict.ok for verdict in verdicts)
+    verdicts = asyncio.run(doctor.examine(loaded, options.hook))
+    healthy = doctor.healthy(verdicts)
     if options.json:
         print(json.dumps({"healthy": healthy, "verdicts": [verdict.describe() for verdict in verdicts]}, indent=2))
     else:
-        for verdict in verdicts:
-            print(f"{'ok  ' if verdict.ok else 'FAIL'}  {verdict.what}: {verdict.why}")
-            if verdict.mend:
-                print(f"      mend: {verdict.mend}")
+        print("\n".join(line for verdict in verdicts for line in verdict.lines()))
     return EX_OK if healthy else EX_FAILED

@@ -1,0 +1,1 @@
+"""Putting our hook lines into the files of jail managers, and taking them out again."""
