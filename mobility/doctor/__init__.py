@@ -1,0 +1,336 @@
+"""`mobility doctor`: every prerequisite with its verdict, the reason, and the exact command that mends it.
+
+It looks and changes nothing. What is gathered here is judged by pure functions: kernel, clock, jails, bgp. Each part is
+gathered by itself and within its time: one that breaks says so, and hides no other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import pwd
+import shlex
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mobility import control
+from mobility.bgp import conf, run
+from mobility.config import DEFAULT_PATH, Config, Peer
+from mobility.doctor import bgp, clock, jails, kernel, look
+from mobility.doctor.verdict import Level, Verdict, fail, healthy, ok
+from mobility.hooks.command import EDITORS
+from mobility.hooks.edit import DEFAULT_HOOK, Hook, HooksError
+from mobility.hooks.iocage import IocageEditor
+from mobility.jails import iocage
+from mobility.jails.said import Manager, Said
+from mobility.jails.sources import Sources, managers_of, shared_addresses
+from mobility.network import naming
+from mobility.network.command import Result
+from mobility.network.host import Host, Trouble
+from mobility.network.output import HostView
+
+__all__ = ["Level", "Verdict", "examine", "healthy"]
+
+WITHIN = 20.0
+"""Seconds that one part may take."""
+NAME_WITHIN = 2.0
+"""Seconds in which the host's own name should be resolved."""
+DEVD = Path("/var/run/devd.seqpacket.pipe")
+"""Where devd(8) tells of events."""
+TRIED = 3
+"""Jails to which a route is tried."""
+T = TypeVar("T")
+
+
+async def examine(config: Config, hook: Path = DEFAULT_HOOK) -> list[Verdict]:
+    """Gather and judge everything; the order is that in which an operator should mend.
+
+    `hook` is the program that jails are expected to call.
+    """
+    host = Host(config.paths.commands, config.agent.command_timeout, _unmeasured)
+    reading = asyncio.ensure_future(aside(lambda: _read(config)))
+    parts: list[tuple[str, Awaitable[Iterable[Verdict]]]] = [
+        ("user", _now(kernel.root_verdicts(os.geteuid()))),
+        ("commands", _now(kernel.command_verdict(name, config.paths.commands) for name in kernel.COMMANDS)),
+        ("kernel", _kernel(config, host)),
+        ("routes to jails", _origin(host)),
+        ("pf", _pf(host)),
+        ("failover", _failover(host)),
+        ("host name", _host_name()),
+        ("clock", _clock(host)),
+        ("ExaBGP", _exabgp(config)),
+        ("folders", aside(lambda: _folders(config))),
+        ("jails' files", _jails(config, hook, asyncio.shield(reading))),
+        ("jails' commands", _lacks(host, asyncio.shield(reading))),
+        ("agent", _agent(config)),
+    ]
+    try:
+        several = await asyncio.gather(*(_whatever(what, part) for what, part in parts))
+    finally:
+        host.close()
+    return [verdict for verdicts in several for verdict in verdicts]
+
+
+async def _whatever(what: str, part: Awaitable[Iterable[Verdict]]) -> list[Verdict]:
+    """Return a part's verdicts, or the one that it could not be looked at."""
+    try:
+        async with asyncio.timeout(WITHIN):
+            return list(await part)
+    except TimeoutError:
+        return [fail(what, f"could not be looked at within {WITHIN:g} s")]
+    except Exception as error:  # noqa: BLE001  # whatever is broken there: the other parts are told all the same
+        return [fail(what, f"could not be looked at: {error or type(error).__name__}")]
+
+
+async def _now(verdicts: Iterable[Verdict]) -> Iterable[Verdict]:
+    return verdicts
+
+
+async def aside(work: Callable[[], T]) -> T:
+    """Return what `work` returns, run in a thread of its own that is given up when it takes too long.
+
+    Threads of an executor are waited for when the program ends: one that hangs in a file system would hold it up.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def tell(set_it: Callable[[Any], None], value: object) -> None:
+        if not future.done():
+            set_it(value)
+
+    def body() -> None:
+        told: tuple[Callable[[Any], None], object]
+        try:
+            told = future.set_result, work()
+        except BaseException as error:  # noqa: BLE001  # it is the caller's
+            told = future.set_exception, error
+        # the loop is closed where nobody has waited for this any more
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(tell, *told)
+
+    threading.Thread(target=body, daemon=True).start()
+    return await future
+
+
+def _unmeasured(_name: str, _seconds: float, _failed: bool) -> None:
+    """Nobody counts what the doctor runs."""
+
+
+async def _ask(host: Host, *argv: str) -> Result:
+    """Run a command; one that is missing or too slow has failed, with the reason as its words."""
+    try:
+        return await host.command(argv)
+    except Trouble as error:
+        return Result(tuple(argv), 127, "", str(error), 0.0)
+
+
+async def _sysctls(host: Host, *names: str) -> list[Result]:
+    return await asyncio.gather(*(_ask(host, "sysctl", "-n", name) for name in names))
+
+
+async def _kernel(config: Config, host: Host) -> list[Verdict]:
+    vimage, feature, switch, old, *forwarding = await _sysctls(
+        host, "kern.features.vimage", kernel.FEATURE, kernel.SWITCH, kernel.OLD_EPAIR, *kernel.FORWARDING
+    )
+    return [
+        kernel.vnet_verdict(vimage),
+        kernel.epair_verdict(await _ask(host, "kldstat", "-q", "-m", "if_epair")),
+        kernel.queue_verdict(old),
+        kernel.next_hop_verdict(config.host.ipv4_routes, feature, switch),
+        kernel.ipv4_verdict(await _ask(host, "ifconfig", "-a")),
+        *(
+            kernel.forwarding_verdict(name, knob, result)
+            for (name, knob), result in zip(kernel.FORWARDING.items(), forwarding, strict=True)
+        ),
+    ]
+
+
+async def _origin(host: Host) -> list[Verdict]:
+    view = await host.look()
+    tried = await aside(lambda: [look.source_to(jail, to) for jail, to in wired(view)[:TRIED]])
+    own = frozenset(text for several in view.net.interfaces.values() for one in several for text in one.inet)
+    return [kernel.origin_verdict(tried, own)]
+
+
+def wired(view: HostView) -> list[tuple[str, str]]:
+    """Return the jails that have a link of ours, each with an IPv4 address that is routed over it."""
+    found = []
+    for name in sorted(view.ours):
+        interface = view.net.interface(name)
+        described = naming.described(interface.description) if interface else None
+        to = [route for route in view.net.by_interface.get(name, ()) if route.version == 4 and "H" in route.flags]
+        if to:
+            found.append((described[0] if described else f"behind {name}", to[0].destination))
+    return found
+
+
+async def _pf(host: Host) -> list[Verdict]:
+    info, rules = await asyncio.gather(_ask(host, "pfctl", "-s", "info"), _ask(host, "pfctl", "-sr"))
+    return [kernel.antispoof_verdict(info, rules)]
+
+
+async def _failover(host: Host) -> Iterable[Verdict]:
+    carp, pfsync = await asyncio.gather(*(_ask(host, "kldstat", "-q", "-m", name) for name in ("carp", "pfsync")))
+    (release,) = await _sysctls(host, "kern.osreldate")
+    return kernel.failover_verdicts(carp, pfsync, release, await aside(lambda: look.is_socket(DEVD)))
+
+
+async def _host_name() -> list[Verdict]:
+    # ExaBGP calls getfqdn() when it starts (exabgp/util/dns.py), and waits for a DNS that does not answer
+    name = socket.gethostname()
+    try:
+        async with asyncio.timeout(NAME_WITHIN):
+            await aside(socket.getfqdn)
+    except TimeoutError:
+        why = f"{name} is not resolved within {NAME_WITHIN:g} s: ExaBGP waits for that at every start"
+        return [fail("host name", why, f"echo '127.0.0.1 {shlex.quote(name)}' >> /etc/hosts")]
+    return [ok("host name", name)]
+
+
+async def _clock(host: Host) -> list[Verdict]:
+    return [clock.clock_verdict(time.time(), await _ask(host, "sysctl", "-x", clock.SYSCTL))]
+
+
+async def _exabgp(config: Config) -> list[Verdict]:
+    user = config.bgp.user
+    passwords = [peer.password for peer in config.bgp.peers if peer.password]
+    signed = bgp.signature_verdict(len(passwords), look.can_sign(), passwords.count(bgp.KERNEL))
+    verdicts = [bgp.user_verdict(user, _uid(user)), *([signed] if signed else [])]
+    if _uid(user) is not None:
+        verdicts.append(await aside(lambda: _bridge(config)))
+    try:
+        path = Path(run.program(config))
+    except run.ExabgpError as error:
+        return [*verdicts, fail("ExaBGP", str(error), bgp.INSTALL)]
+    host = Host([path.parent, *config.paths.commands], config.agent.command_timeout, _unmeasured)
+    try:
+        version = bgp.exabgp_verdict(await _ask(host, path.name, "version"))
+        verdicts.append(version)
+        if version.level is not Level.FAIL:
+            verdicts.append(await _capabilities(config, host, path.name))
+    finally:
+        host.close()
+    return verdicts
+
+
+def _uid(user: str) -> int | None:
+    try:
+        return pwd.getpwnam(user).pw_uid
+    except KeyError:
+        return None
+
+
+def _bridge(config: Config) -> Verdict:
+    try:
+        needed = [Path(word) for word in config.bgp.bridge_command if word.startswith("/")]
+        closed = run.closed_to(run.account(config.bgp.user), needed)
+    except run.ExabgpError as error:
+        return bgp.bridge_verdict(config.bgp.user, None, str(error))
+    return bgp.bridge_verdict(config.bgp.user, closed, "")
+
+
+async def _capabilities(config: Config, host: Host, program: str) -> Verdict:
+    try:
+        text = conf.render(config)
+    except conf.ConfError as error:
+        return bgp.capability_verdict(None, str(error))
+    # passwords may stand in it: the file is its owner's only (tempfile), and gone at once
+    with tempfile.NamedTemporaryFile("w", suffix=".conf") as file:
+        file.write(text)
+        file.flush()
+        return bgp.capability_verdict(await _ask(host, program, "validate", file.name), "")
+
+
+def _folders(config: Config) -> list[Verdict]:
+    return [jails.folder_verdict("spool", config.hooks.spool), jails.folder_verdict("database", config.paths.state)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """What the jails' files say: ours, and for each jail that has addresses its manager and what that says of it."""
+
+    sources: Sources
+    said: Mapping[str, tuple[Manager, Said]]
+
+
+def _read(config: Config) -> _Files:
+    sources = Sources.of(config)
+    sources.refresh()
+    found: dict[str, tuple[Manager, Said]] = {}
+    for manager in managers_of(config):
+        for name in sources.jails.keys() & set(manager.names()) - found.keys():
+            try:
+                said = manager.read(name, requests=True)
+            except ValueError:
+                continue  # it is among the sources' problems
+            if said is not None:
+                found[name] = (manager, said)
+    return _Files(sources, found)
+
+
+async def _jails(config: Config, hook: Path, reading: Awaitable[_Files]) -> list[Verdict]:
+    files = await reading
+    granted = files.sources.jails
+    hooked = await aside(lambda: _hooked(config, hook, files))
+    default = config.path.absolute() == DEFAULT_PATH
+    words = (
+        *(() if default else ("--config", str(config.path))),
+        *(() if hook == DEFAULT_HOOK else ("--hook", str(hook))),
+    )
+    return [
+        *jails.grants_verdicts(
+            len(granted), files.sources.problems, files.sources.refused, shared_addresses(granted.values())
+        ),
+        *jails.hooks_verdicts(granted, hooked, words),
+        *jails.program_verdicts(hook, hooked, os.access(hook, os.X_OK)),
+        *jails.advice_verdicts(said for _, said in files.said.values()),
+    ]
+
+
+def _hooked(config: Config, hook: Path, files: _Files) -> list[jails.Hooked]:
+    """Return what is known of the hooks of each jail that has a manager."""
+    called = Hook(hook, None if config.path.absolute() == DEFAULT_PATH else config.path.absolute())
+    editors = {manager.name: EDITORS[manager.name](config, called) for manager, _ in files.said.values()}
+    found = []
+    for name, (manager, _) in sorted(files.said.items()):
+        known_as = name.removeprefix(iocage.PREFIX) if manager.name == IocageEditor.name else name
+        try:
+            state = editors[manager.name].state(known_as)
+        except HooksError as error:
+            found.append(jails.Hooked(name, manager.name, known_as, error=str(error)))
+        else:
+            found.append(jails.Hooked(name, manager.name, known_as, state))
+    return found
+
+
+async def _lacks(host: Host, reading: Awaitable[_Files]) -> Iterable[Verdict]:
+    files = await reading
+    await host.learn()
+    view = await host.look()
+    running = [jail for name, jail in view.jails.items() if jail.vnet and name in files.sources.jails]
+    lacking = await aside(lambda: {jail.name: host.lacks(jail) for jail in running})
+    return jails.lacks_verdicts({name: why for name, why in lacking.items() if why})
+
+
+async def _agent(config: Config) -> list[Verdict]:
+    host, error = None, ""
+    try:
+        host = (await aside(lambda: control.request(config.control_socket, "status")))["host"]
+    except control.ControlError as refused:
+        error = str(refused)
+    sessions = {session["peer"]: session for session in host["sessions"]} if host else {}
+    peers = await asyncio.gather(*(_peer(peer, sessions.get(peer.name)) for peer in config.bgp.peers))
+    return [*bgp.agent_verdicts(host, error), *(verdict for verdicts in peers for verdict in verdicts)]
+
+
+async def _peer(peer: Peer, session: Mapping[str, Any] | None) -> Iterable[Verdict]:
+    if session is not None and session["state"] == "up":
+        return bgp.session_verdicts(peer, session)
+    return [bgp.look_verdict(await aside(lambda: look.reach(peer)))]
