@@ -1,7 +1,8 @@
 """`python -m tests.lab.clean`: end what labs left behind whose kernel did not end in order (kill -9).
 
-A lab kernel ends by itself when its owner is gone; this is for when it could not. Labs whose kernel runs are left alone,
-and so is every process that is not provably of a lab: everything of a lab is in a UTS namespace that bears its name.
+On FreeBSD this is `ground_freebsd.clean`; what follows is for Linux. A lab kernel ends by itself when its owner is gone; this
+is for when it could not. Labs whose kernel runs are left alone, and so is every process that is not provably of a lab:
+everything of a lab is in a UTS namespace that bears its name.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ import sys
 import time
 from pathlib import Path
 
-from tests.lab.kernel import processes, syscalls
+from tests.lab import ground_freebsd
+from tests.lab.ground import FREEBSD
+from tests.lab.kernel import processes
 from tests.lab.kernel.client import PREFIX, START_SECONDS
 
 TAG = Path(PREFIX).name
@@ -82,6 +85,8 @@ def clean() -> list[str]:
 
 
 def _domain_name(pid: int) -> str:
+    from tests.lab.kernel import syscalls  # with ctypes, for Linux's own
+
     space = os.open(f"/proc/{pid}/ns/uts", os.O_RDONLY | os.O_CLOEXEC)
     try:
         with syscalls.inside(space, syscalls.CLONE_NEWUTS):
@@ -95,7 +100,7 @@ def main() -> int:
     if os.geteuid() != 0:
         print("labs are made by root, so only root can clean up after them: nothing done", file=sys.stderr)
         return 0 if not list(Path(PREFIX).parent.glob(f"{TAG}*")) else 1
-    for line in clean():
+    for line in ground_freebsd.clean() if FREEBSD else clean():
         print(line)
     return 0
 

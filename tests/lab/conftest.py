@@ -1,4 +1,4 @@
-"""Fixtures of the lab's tests. Each has its own kernel, so that tests may run side by side."""
+"""Fixtures of the lab's tests. Each has its own ground, so that tests may run side by side."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab.ground import linux_only
 from tests.lab.kernel import client
 from tests.lab.kernel.client import Kernel
 from tests.lab.topology import Lab
@@ -19,7 +20,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.path.is_relative_to(Path(__file__).parent):
             item.add_marker(pytest.mark.lab)
             if os.geteuid() != 0:
-                item.add_marker(pytest.mark.skip(reason="the lab needs root: it makes network namespaces"))
+                item.add_marker(pytest.mark.skip(reason="the lab needs root: it makes hosts"))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -35,6 +36,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 @pytest.fixture
 def machine() -> Iterator[Kernel]:
     """A fresh machine: nothing but lo0, pflog0 and pfsync0."""
+    linux_only("it is the lab's own kernel")
     with client.start() as kernel:
         yield kernel
 

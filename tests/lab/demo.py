@@ -26,10 +26,11 @@ PREFIXES = (f"{IPV4}/32", f"{IPV6}/128")
 FETCH_SECONDS = 20.0
 
 if os.geteuid() != 0:
-    sys.exit("demo: needs root, because the lab makes network namespaces: run it as root")
+    sys.exit("demo: needs root, because the lab makes hosts: run it as root")
 
+from tests.lab.ground import SYSTEM_PYTHON  # noqa: E402
 from tests.lab.invariants import await_announced  # noqa: E402  # importing these without root is an error
-from tests.lab.topology import SYSTEM_PYTHON, Host, Lab  # noqa: E402
+from tests.lab.topology import Host, Lab  # noqa: E402
 
 
 def say(text: str = "") -> None:

@@ -26,8 +26,8 @@ from typing import Any
 
 from mobility import control
 from mobility.network.command import find
+from tests.lab.ground import linux_only
 from tests.lab.invariants import LOOK_AGAIN, REST_SECONDS, await_rest
-from tests.lab.kernel import processes
 from tests.lab.topology import REPOSITORY, START_SECONDS, Host, Lab
 from tests.lab.watch import NotInTime, Process, poked_by
 
@@ -50,7 +50,9 @@ case $line in
 "jls "* | "netstat "* | "sysctl "*) look=yes ;;
 esac
 step() {{
-    {{ flock 9; echo "$line" >&9; number=$(wc -l <"$here/steps"); }} 9>>"$here/steps"
+    # one write of a short line at the end of a file is whole (open(2), O_APPEND); the last of this process is its number
+    echo "$$ $line" >>"$here/steps"
+    number=$(awk -v pid=$$ '$1 == pid {{ number = NR }} END {{ print number }}' "$here/steps")
 }}
 disarm() {{
     echo : >"$here/rule.$$" && mv "$here/rule.$$" "$here/rule"
@@ -104,7 +106,7 @@ class Faults:
 
     def steps(self) -> list[str]:
         """Return the commands that were counted."""
-        return (self.folder / "steps").read_text().splitlines()
+        return [line.partition(" ")[2] for line in (self.folder / "steps").read_text().splitlines()]
 
     def kill_at(self, number: int, how: str, *, looks: bool = False) -> None:
         """Kill the agent outright at its command of that number, from 1; `looks` count or not; `how` is in KILLS."""
@@ -170,6 +172,7 @@ def await_death(host: Host, seconds: float = START_SECONDS) -> None:
 
 def first_to_end(*several: subprocess.Popen[str], seconds: float = START_SECONDS) -> subprocess.Popen[str]:
     """Wait until one of several processes has ended, and return it: the last one if more than one has."""
+    linux_only("it waits for processes by pidfd_open(2)")
     handles = {os.pidfd_open(process.pid): process for process in several if process.poll() is None}
     try:
         ended = [process for process in several if process not in handles.values()]
@@ -237,11 +240,8 @@ def put_event(host: Host, jail: str, phase: str, when: float, *, draft: bytes | 
 
 def alive(pid: int) -> bool:
     """Tell whether a process runs: one that only waits to be buried does not."""
-    try:
-        processes.start_time(pid)
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return True
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
+    return bool(state.strip()) and not state.startswith("Z")
 
 
 def eventually(check: Callable[[], bool], what: str, host: Host, seconds: float = REST_SECONDS) -> None:
@@ -278,7 +278,7 @@ def bridge_of(host: Host) -> int | None:
     """Return the pid of ExaBGP's one child, None while it has none."""
     assert host.exabgp is not None, "no ExaBGP was started"
     pid = host.exabgp.process.pid
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    children = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False).stdout.split()
     return int(children[0]) if children else None
 
 
@@ -326,6 +326,7 @@ class SmallDisk:
     """
 
     def __init__(self, host: Host, folder: Path, size: int) -> None:
+        linux_only("a file system that only one process sees needs a mount namespace")
         self.host = host
         self.folder = folder
         folder.mkdir(mode=0o700, exist_ok=True)

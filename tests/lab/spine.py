@@ -114,11 +114,12 @@ def host_conf(session: Session, router_id: str) -> str:
 
 
 class Bird:
-    """A BIRD in some node's vnet. `enter` is the argv prefix that runs a program there."""
+    """A BIRD in some node's vnet. `enter` is the argv prefix that runs a program there, in that `environment`."""
 
-    def __init__(self, folder: Path, enter: list[str]) -> None:
+    def __init__(self, folder: Path, enter: list[str], environment: dict[str, str]) -> None:
         self.folder = folder
         self._enter = enter
+        self._environment = environment
         self._process: Process | None = None
         self._socket = folder / "bird.ctl"
 
@@ -140,6 +141,7 @@ class Bird:
         command = ["bird", "-f", "-c", self.folder / "bird.conf", "-s", self._socket, "-P", self.folder / "bird.pid"]
         process = subprocess.Popen(
             [*self._enter, *map(str, command), *(["-R"] if recover else [])],
+            env=self._environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -159,7 +161,7 @@ class Bird:
 
     def _birdc(self, command: str) -> subprocess.CompletedProcess[str]:
         argv = ["birdc", "-s", str(self._socket), *command.split()]
-        return subprocess.run(argv, capture_output=True, text=True, check=False)
+        return subprocess.run(argv, env=self._environment, capture_output=True, text=True, check=False)
 
     def birdc(self, command: str) -> str:
         """Return what BIRD answers to a command of birdc's."""
@@ -199,8 +201,10 @@ class Bird:
 class Spine(Bird):
     """The spine's BIRD and kernel. `fib` follows the kernel's routes."""
 
-    def __init__(self, folder: Path, enter: list[str], fib: Fib, sessions: list[Session]) -> None:
-        super().__init__(folder, enter)
+    def __init__(
+        self, folder: Path, enter: list[str], environment: dict[str, str], fib: Fib, sessions: list[Session]
+    ) -> None:
+        super().__init__(folder, enter, environment)
         self.sessions = sessions
         self.fib = fib
         self.configure(conf(sessions, SPINE_ROUTER_ID))

@@ -10,14 +10,13 @@
         lab.client.ping("198.51.100.7")
 
 All are vnet jails of one machine, the hosts with `children.max`, made by the commands of freebsd-13.2/9-fabric.sh. What
-the machine is, is the `Ground`'s matter: here a lab kernel on Linux, elsewhere a FreeBSD. The links between a host and
+the machine is, is the `Ground`'s matter: on Linux a lab kernel, on FreeBSD the machine's own. The links between a host and
 the spine carry IPv6 only: fd00:N::1 is the host, fd00:N::ff the spine.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import shutil
 import signal
@@ -26,13 +25,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from mobility import control
 from mobility.model import Phase
-from tests.lab.kernel import client as lab_kernel
+from tests.lab import ground as grounds
+from tests.lab.ground import SYSTEM_PYTHON, Ground
 from tests.lab.spine import SPINE_AS, Bird, Session, Spine, host_conf
-from tests.lab.watch import Fib, Process, poked_by
+from tests.lab.watch import Process, poked_by
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 HOOK = REPOSITORY / "hooks" / "mobility-hook"
@@ -46,58 +46,8 @@ CLIENT_IPV4, CLIENT_IPV6 = "203.0.113.9", "2001:db8:c::9"
 DUMMY_IPV4 = "192.0.0.8"
 #: Whom ExaBGP becomes.
 EXABGP_USER = "nobody"
-#: Interpreter for the bridge: one that EXABGP_USER can reach, wherever this repository lies.
-SYSTEM_PYTHON = "/usr/bin/python3"
 START_SECONDS = 20.0
 STOP_SECONDS = 20.0
-
-
-class Ground(Protocol):
-    """The machine that the lab stands on, and how programs are run in its parts (a node's name; "" is the machine)."""
-
-    #: A folder for the lab's files, which every user may enter.
-    folder: Path
-    #: Where FreeBSD's commands are.
-    commands: tuple[Path, ...]
-
-    def enter(self, node: str) -> list[str]:
-        """Return the argv prefix that runs a program in a node."""
-
-    def environment(self) -> dict[str, str]:
-        """Return an environment in whose PATH FreeBSD's commands are."""
-
-    def fib(self, node: str) -> Fib:
-        """Return the routes of a node's kernel, followed as they change."""
-
-    def close(self) -> None:
-        """End everything that runs on the machine, and the machine."""
-
-
-class LinuxGround:
-    """A lab kernel of our own."""
-
-    def __init__(self) -> None:
-        if os.geteuid() != 0:
-            raise PermissionError("the lab needs root: it makes network namespaces")
-        self._kernel = lab_kernel.launch()
-        self.folder = self._kernel.directory
-        self.commands: tuple[Path, ...] = (self._kernel.bin, Path("/usr/bin"), Path("/bin"))
-
-    def enter(self, node: str) -> list[str]:
-        """Return the argv prefix that runs a program in a node."""
-        return self._kernel.enter(node)
-
-    def environment(self) -> dict[str, str]:
-        """Return an environment in whose PATH FreeBSD's commands are."""
-        return self._kernel.environment()
-
-    def fib(self, node: str) -> Fib:
-        """Return the routes of a node's kernel, followed as they change."""
-        return Fib(self._kernel.namespaces(node)[0])
-
-    def close(self) -> None:
-        """End everything that runs on the machine, and the machine."""
-        self._kernel.stop()
 
 
 class Node:
@@ -202,6 +152,7 @@ class Host(Node):
                 "state": str(self.folder / "state"),
                 "jails_d": str(self.jails_d),
             },
+            "managers": {"bastille": "", "iocage": "", "jail_conf": str(self.jail_conf)},
             "hooks": {"spool": str(self.folder / "spool"), "timeout": 30, "when_agent_down": "refuse"},
             "agent": {},
             "metrics": {"listen": "127.0.0.1:9971"},
@@ -265,7 +216,7 @@ class Host(Node):
 
     def start_bird(self) -> Bird:
         """Start a BIRD here that announces this host's own host routes, instead of agent and ExaBGP; return it."""
-        self.bird = Bird(self.folder, self.prefix)
+        self.bird = Bird(self.folder, self.prefix, self.ground.environment())
         self.bird.configure(host_conf(self.session, self.router_id))
         self.bird.start()
         return self.bird
@@ -284,17 +235,21 @@ class Host(Node):
         start: str = "",
         stop: str = "",
         hooks: bool = True,
+        vnet: bool = True,
         more: str = "",
     ) -> None:
-        """Put a jail into this host's jail.conf, with our hooks, and grant it its addresses.
+        """Put a jail into this host's jail.conf, with our hooks, and grant it its addresses where there are any.
 
         `start` and `stop` are its exec.start and exec.stop, `more` is further jail.conf text for it.
         """
-        self.grant(jail, addresses)
-        lines = ["path = /;", "vnet;", "persist;", "allow.raw_sockets;", f"host.hostname = {_conf(jail)};"]
+        if addresses:
+            self.grant(jail, addresses)
+        lines = ["path = /;", *["vnet;"] * vnet, "persist;", "allow.raw_sockets;", f"host.hostname = {_conf(jail)};"]
         if hooks:
             call = shlex.join([str(HOOK), "-c", str(self.config)])
-            lines += [f"exec.{phase} += {_conf(f'{call} {phase} {shlex.quote(jail)}')};" for phase in Phase]
+            # in quotes, as `mobility hooks install` writes it
+            name = shlex.quote(jail) if "'" in jail else f"'{jail}'"
+            lines += [f"exec.{phase} += {_conf(f'{call} {phase} {name}')};" for phase in Phase]
         lines += [f"exec.start += {_conf(start)};"] * bool(start) + [f"exec.stop += {_conf(stop)};"] * bool(stop)
         self._jails[jail] = f"{_conf(jail)} {{\n" + "".join(f"  {line}\n" for line in [*lines, more]) + "}\n"
         self.jail_conf.write_text("".join(self._jails.values()))
@@ -317,18 +272,24 @@ class Host(Node):
 
 
 class Lab:
-    """The whole: `hosts`, `spine`, `client`, on one `ground`. A context manager; everything is gone at its end."""
+    """The whole: `hosts`, `spine`, `client`, on one `ground`. A context manager; everything is gone at its end.
 
-    def __init__(self, hosts: int = 2, ground: Ground | None = None) -> None:
-        self.ground: Ground = LinuxGround() if ground is None else ground
+    `kernel` names which FreeBSD the ground plays (ground.of_this_machine). `ipv4_links`: the links to the spine carry IPv4,
+    too, as a kernel without IPv6 next hops for IPv4 needs it.
+    """
+
+    def __init__(
+        self, hosts: int = 2, ground: Ground | None = None, *, kernel: str = "", ipv4_links: bool = False
+    ) -> None:
+        self.ground: Ground = grounds.of_this_machine(kernel) if ground is None else ground
         self.hosts: list[Host] = []
         try:
-            self._build(hosts)
+            self._build(hosts, ipv4_links=ipv4_links)
         except BaseException:
             self.ground.close()
             raise
 
-    def _build(self, hosts: int) -> None:
+    def _build(self, hosts: int, *, ipv4_links: bool) -> None:
         self.machine = Node(self.ground, "")
         names = [chr(ord("a") + index) if hosts <= 26 else f"h{index + 1}" for index in range(hosts)]
         self.hosts = [Host(self.ground, name, number) for number, name in enumerate(names, 1)]
@@ -340,16 +301,23 @@ class Lab:
         own += [(host.name, f"{host.ipv4}/32") for host in self.hosts]
         for name, address in own:
             lines += [["jexec", name, "ifconfig", "lo0", "inet6" if ":" in address else "inet", address, "alias"]]
+        next_hops = {name: f"{network}1" for name, network in links}
         for number, (name, network) in enumerate(links, 1):
             lines += _link(number, name, network)
+            if ipv4_links:
+                lines += _ipv4(number, name)
+                next_hops[name] = f"198.18.{number}.1"
+            gateway = f"198.18.{number}.2" if ipv4_links else f"{network}ff"
+            lines += [_route(name, "default", "", gateway, inet=True), _route(name, "default", "", f"{network}ff")]
         lines += [
-            _route("spine", "-host", CLIENT_IPV4, "fd00:ffff::1"),
+            _route("spine", "-host", CLIENT_IPV4, next_hops["client"]),
             _route("spine", "-host", CLIENT_IPV6, "fd00:ffff::1"),
-            *(_route("spine", "-host", host.ipv4, host.address) for host in self.hosts),
+            *(_route("spine", "-host", host.ipv4, next_hops[host.name]) for host in self.hosts),
         ]
         self.machine.commands(lines)
         sessions = [host.session for host in self.hosts]
-        self.spine = Spine(self._spine_node.folder, self._spine_node.prefix, self.ground.fib("spine"), sessions)
+        node, environment = self._spine_node, self.ground.environment()
+        self.spine = Spine(node.folder, node.prefix, environment, self.ground.fib("spine"), sessions)
         self.spine.start()
 
     def await_session(self, host: Host, *, up: bool = True) -> None:
@@ -395,7 +363,7 @@ def _node(name: str) -> list[list[str]]:
 
 
 def _link(number: int, name: str, network: str) -> list[list[str]]:
-    """A pair from the spine ("to-NAME") to a node ("up-NAME"), IPv6 only, which is the node's default route."""
+    """A pair from the spine ("to-NAME") to a node ("up-NAME"), IPv6 only."""
     lines = [
         ["sh", "-c", f"ifconfig epair{number} create >/dev/null"],
         ["sh", "-c", f"ifconfig epair{number}a name {shlex.quote(f'to-{name}')} >/dev/null"],
@@ -411,15 +379,22 @@ def _link(number: int, name: str, network: str) -> list[list[str]]:
             [*inet6, "-ifdisabled", "up"],
             [*inet6, f"{network}{end}/64", "alias"],
         ]
-    return [*lines, _route(name, "default", "", f"{network}ff", inet=True), _route(name, "default", "", f"{network}ff")]
+    return lines
+
+
+def _ipv4(number: int, name: str) -> list[list[str]]:
+    """IPv4 on a link, too (RFC 2544's network): 198.18.NUMBER.1 is the node, .2 the spine."""
+    ends = (("spine", f"to-{name}", 2), (name, f"up-{name}", 1))
+    return [["jexec", node, "ifconfig", end, "inet", f"198.18.{number}.{last}/30"] for node, end, last in ends]
 
 
 def _route(node: str, kind: str, destination: str, gateway: str, *, inet: bool = False) -> list[str]:
-    """The command for a route in a node over an IPv6 next hop."""
+    """The command for a route in a node, an IPv4 one as a rule over an IPv6 next hop."""
     ipv4 = inet or "." in destination
     words = ["jexec", node, "sh", "-c"]
     where = f"{kind} {destination}".strip()
-    return [*words, f"route -n {'' if ipv4 else '-6'} add {where} {'-inet6' if ipv4 else ''} {gateway} >/dev/null"]
+    family = "-inet6" if ipv4 and ":" in gateway else ""
+    return [*words, f"route -n {'' if ipv4 else '-6'} add {where} {family} {gateway} >/dev/null"]
 
 
 def _toml(header: str, values: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -20,7 +21,9 @@ from mobility.events.spool import MAX_ANSWER, Event, Spool, hooks_section_readab
 from mobility.model import Phase
 
 HOOK = Path(__file__).parents[2] / "hooks" / "mobility-hook"
-SHELLS = [shell for shell in (("dash",), ("busybox", "sh"), ("bash", "--posix")) if shutil.which(shell[0]) is not None]
+#: FreeBSD's own, and elsewhere one of its kind (dash) first.
+KINDS = (("sh",),) if sys.platform.startswith("freebsd") else (("dash",), ("busybox", "sh"), ("bash", "--posix"))
+SHELLS = [shell for shell in KINDS if shutil.which(shell[0]) is not None]
 WAITING = (Phase.PRESTART, Phase.CREATED, Phase.PRESTOP)
 STARTING = (Phase.PRESTART, Phase.CREATED)
 STOPPING = (Phase.PRESTOP, Phase.POSTSTOP)
@@ -461,4 +464,4 @@ def test_what_is_not_readable_is_no_guess(host: Host, line: str) -> None:
 
 
 def test_a_shell_of_freebsds_kind_is_here() -> None:
-    assert SHELLS[0] == ("dash",)
+    assert SHELLS[0] == KINDS[0]
