@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.ground import Ground
+pytest.register_assert_rewrite("tests.interop.features")
+
+from tests.interop.ground import Ground  # noqa: E402
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Gather the matrix. Under pytest-xdist's `-n`, of a folder above, this comes too late: there give `-p`."""
+    if not config.pluginmanager.has_plugin("tests.interop.matrix"):
+        config.pluginmanager.import_plugin("tests.interop.matrix")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

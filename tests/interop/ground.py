@@ -1,22 +1,17 @@
-"""The smallest ground for it: one host that runs ExaBGP, and routers on IPv6-only links to it.
+"""The smallest ground for it: hosts that run ExaBGP, and routers on IPv6-only links to them.
 
-    with Ground() as ground:
-        spine = ground.router("spine")
-        host = ground.host([spine])
-        host.start_exabgp()
-        with host.agent() as agent:
-            agent.want("198.51.100.7/32")
-            spine.fib.wait("198.51.100.7/32", via=host.address(spine))
-
-Every node is a network namespace with a pid namespace over it, held by a process that dies with us, however we die;
-with it dies everything that runs there. No name of anything is shared, so that two tests may run at once.
+with Ground() as ground:
+    spine = ground.router(Bird)
+    host = ground.host([spine])
+    host.start_exabgp()
+    with host.agent() as agent:
+        agent.want("198.51.100.7/32")
+        spine.fib.wait("198.51.100.7/32", via=spine.host_address)
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-import re
 import shutil
 import signal
 import subprocess
@@ -25,7 +20,6 @@ import tempfile
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -33,204 +27,24 @@ from typing import Any, Self, TypeVar
 from mobility import config as configuration
 from mobility.bgp.speaker import Speaker
 from mobility.model import Attributes, network_prefix
-from tests.lab.watch import Fib, Process
+from tests.interop.node import REPOSITORY, WAIT, Link, Node, children, end
+from tests.interop.routers.router import ROUTER_AS, Router
+from tests.lab.watch import Process
 
 T = TypeVar("T")
-REPOSITORY = Path(__file__).resolve().parents[2]
-ROUTER_AS = 65000
-HOST_AS = 65001
+R = TypeVar("R", bound=Router)
 EXABGP_USER = "nobody"
 SYSTEM_PYTHON = "/usr/bin/python3"
 ALLOWED = ("198.51.100.0/24", "10.0.0.0/8", "2001:db8::/32")
-WAIT = 20.0
-"""Seconds for whatever should come to pass."""
-
-_BIRD = """\
-router id 10.255.0.{number};
-log stderr all;
-timeformat protocol iso long ms;
-protocol device {{ }}
-protocol kernel {{ ipv4 {{ import none; export all; }}; }}
-protocol kernel {{ ipv6 {{ import none; export all; }}; }}
-protocol static told4 {{ ipv4; {static4} }}
-protocol static told6 {{ ipv6; {static6} }}
-protocol bgp host {{
-  local {address} as {router_as};
-  neighbor {host} as {host_as};
-  graceful restart {graceful};
-  {password}
-  hold time 30;
-  connect delay time 1;
-  connect retry time 1;
-  error wait time 1, 2;
-  debug {{ states, events }};
-  ipv4 {{ extended next hop {extended}; import all; export where source = RTS_STATIC; }};
-  ipv6 {{ import all; export where source = RTS_STATIC; }};
-}}
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What BIRD has received since its session came up."""
-
-    updates: int
-    withdraws: int
-
-
-class Node:
-    """A namespace of its own."""
-
-    def __init__(self, folder: Path, name: str) -> None:
-        self.name = name
-        self.folder = folder / name
-        self.folder.mkdir()
-        hold = ["setpriv", "--pdeathsig", "KILL", "unshare", "--net", "--pid", "--fork", "--kill-child", "sh", "-c"]
-        self._holder = subprocess.Popen(
-            [*hold, "ip link set lo up && echo ready && exec sleep infinity"], stdout=subprocess.PIPE, text=True
-        )
-        assert self._holder.stdout is not None
-        assert self._holder.stdout.readline() == "ready\n", f"no namespaces for {name}"
-        self.pid = children(self._holder.pid)[0]
-
-    @property
-    def prefix(self) -> list[str]:
-        """The argv prefix that runs a program here."""
-        return ["nsenter", f"--net=/proc/{self.pid}/ns/net", f"--pid=/proc/{self.pid}/ns/pid", "--"]
-
-    def run(self, *argv: str) -> str:
-        """Run a program here to its end; return what it prints. RuntimeError where it fails."""
-        result = subprocess.run([*self.prefix, *argv], capture_output=True, text=True, check=False)
-        if result.returncode != 0:
-            raise RuntimeError(f"{self.name}: {argv}: {result.stdout}{result.stderr}")
-        return result.stdout
-
-    def service(self, name: str, argv: Sequence[str | Path]) -> Process:
-        """Start a long-running program here; its output goes to NAME.log."""
-        process = subprocess.Popen(
-            [*self.prefix, *map(str, argv)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            cwd=REPOSITORY,
-        )
-        return Process(f"{name} on {self.name}", process, self.folder / f"{name}.log")
-
-    def close(self) -> None:
-        """End all that runs here."""
-        self._holder.kill()
-        self._holder.wait()
-
-
-def children(pid: int) -> list[int]:
-    """Return the processes that `pid` has started (proc(5))."""
-    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-class Router(Node):
-    """BIRD 2."""
-
-    def __init__(self, folder: Path, name: str, number: int, **settings: Any) -> None:
-        super().__init__(folder, name)
-        self.number = number
-        self.address = f"fd00:{number:x}::ff"
-        self.host_address = f"fd00:{number:x}::1"
-        self.settings: dict[str, Any] = {
-            "extended": "on",
-            "graceful": "on",
-            "password": "",
-            "static4": "",
-            "static6": "",
-            **settings,
-        }
-        self.fib = Fib(f"/proc/{self.pid}/ns/net")
-        self._socket = self.folder / "bird.ctl"
-        self._bird: Process | None = None
-
-    @property
-    def bird(self) -> Process:
-        """The running BIRD."""
-        assert self._bird is not None
-        return self._bird
-
-    def configure(self, **settings: Any) -> None:
-        """Write the configuration; a running BIRD takes it up."""
-        self.settings |= settings
-        text = _BIRD.format(
-            number=self.number,
-            address=self.address,
-            host=self.host_address,
-            router_as=ROUTER_AS,
-            host_as=HOST_AS,
-            **self.settings,
-        )
-        (self.folder / "bird.conf").write_text(text)
-        if self._bird is not None:
-            self.birdc("configure")
-
-    def start(self) -> None:
-        """Start BIRD."""
-        self.configure()
-        argv: list[str | Path] = [
-            "bird",
-            "-f",
-            "-c",
-            self.folder / "bird.conf",
-            "-s",
-            self._socket,
-            "-P",
-            self.folder / "pid",
-        ]
-        self._bird = self.service("bird", argv)
-        self._bird.await_(self._socket.exists, "control socket", WAIT)
-
-    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
-        """End BIRD."""
-        os.kill(children(self.bird.process.pid)[0], number)
-        self.bird.process.wait(WAIT)
-        self._bird = None
-        self._socket.unlink(missing_ok=True)
-
-    def birdc(self, *words: str) -> str:
-        """Return BIRD's answer to a command."""
-        argv = ["birdc", "-s", str(self._socket), *words]
-        return subprocess.run(argv, capture_output=True, text=True, check=True).stdout
-
-    def routes_to(self, prefix: str) -> str:
-        """Return all that BIRD knows of one prefix."""
-        argv = ["birdc", "-s", str(self._socket), "show", "route", prefix, "all"]
-        return subprocess.run(argv, capture_output=True, text=True, check=False).stdout  # it fails where there is none
-
-    def seen(self) -> Seen:
-        """Return the counters of the session: they start anew with it."""
-        text = self.birdc("show", "protocols", "all", "host")
-        found = {kind: re.findall(rf"Import {kind}:\s+(\d+)", text) for kind in ("updates", "withdraws")}
-        return Seen(sum(map(int, found["updates"])), sum(map(int, found["withdraws"])))
-
-    def await_session(self, *, up: bool = True) -> None:
-        """Wait until the session is up (or not): BIRD logs each change."""
-        state = "Established"
-        self.bird.await_(lambda: (state in self.birdc("show", "protocols", "host")) == up, f"session: {up}", WAIT)
-
-    def routes(self) -> int:
-        """Return how many routes came from the host."""
-        text = self.birdc("show", "route", "protocol", "host", "count")
-        return int(text.rsplit("Total:", 1)[1].split()[0])
-
-    def close(self) -> None:
-        """End all that runs here."""
-        self.fib.close()
-        super().close()
 
 
 class Host(Node):
     """ExaBGP with its bridge, and the agent's half of BGP."""
 
-    def __init__(self, folder: Path, routers: Sequence[Router], **bgp: Any) -> None:
-        super().__init__(folder, "host")
-        self.routers = routers
+    def __init__(self, folder: Path, name: str, number: int, links: Sequence[Link], **bgp: Any) -> None:
+        super().__init__(folder, name)
+        self.number = number
+        self.links = links
         self.exabgp: Process | None = None
         shutil.copy(REPOSITORY / "mobility" / "bgp" / "bridge.py", self.folder)
         self.path = self.folder / "mobility.toml"
@@ -239,19 +53,19 @@ class Host(Node):
     def configure(self, peers: dict[str, dict[str, Any]] | None = None, **bgp: Any) -> None:
         """Write mobility.toml. `peers`: settings by the router's name, beside what the lab needs."""
         settings: dict[str, Any] = {
-            "as": HOST_AS,
-            "router_id": "10.0.0.1",
+            "as": host_as(self.number),
+            "router_id": f"10.0.0.{self.number}",
             "user": EXABGP_USER,
             "exabgp": str(Path(sys.executable).parent / "exabgp"),
             "bridge_command": [SYSTEM_PYTHON, "-I", str(self.folder / "bridge.py")],
             **bgp,
         }
-        text = _table("[host]", {"name": "a", "allowed": list(ALLOWED)})
+        text = _table("[host]", {"name": self.name, "allowed": list(ALLOWED)})
         text += _table("[paths]", {"run": str(self.folder / "run"), "state": str(self.folder / "state")})
         text += _table("[bgp]", settings)
-        for router in self.routers:
-            peer = {"name": router.name, "address": router.address, "as": ROUTER_AS}
-            peer |= {"local_address": router.host_address, **(peers or {}).get(router.name, {})}
+        for link in self.links:
+            peer = {"name": link.router, "address": link.router_address, "as": ROUTER_AS}
+            peer |= {"local_address": link.host_address, **(peers or {}).get(link.router, {})}
             text += _table("[[bgp.peer]]", peer)
         self.path.write_text(text)
         self.config = configuration.load(self.path)
@@ -275,8 +89,7 @@ class Host(Node):
     def kill_exabgp(self, number: signal.Signals = signal.SIGKILL) -> None:
         """End ExaBGP by a signal."""
         assert self.exabgp is not None
-        os.kill(self.exabgp_pid, number)
-        self.exabgp.process.wait(WAIT)
+        end(self.exabgp, number)
         self.exabgp = None
 
     def agent(self) -> Agent:
@@ -378,29 +191,50 @@ class Ground:
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="mobility-interop-"))
         self.folder.chmod(0o755)
-        self.nodes: list[Node] = []
+        self.routers: list[Router] = []
+        self.hosts: list[Host] = []
 
     def __enter__(self) -> Self:
         return self
 
-    def router(self, name: str, **settings: Any) -> Router:
-        """Make a router and start its BIRD."""
-        router = Router(self.folder, name, len(self.nodes) + 1, **settings)
-        self.nodes.append(router)
+    def router(self, kind: type[R], name: str = "spine", **settings: Any) -> R:
+        """Make a router; it starts with its first host."""
+        router = kind(self.folder, name, len(self.routers) + 1, **settings)
+        self.routers.append(router)
         return router
 
-    def host(self, routers: Sequence[Router], **bgp: Any) -> Host:
-        """Make the host, link it to the routers, start their BIRDs."""
-        host = Host(self.folder, routers, **bgp)
-        self.nodes.append(host)
+    def host(self, routers: Sequence[Router], name: str = "host", **bgp: Any) -> Host:
+        """Make a host, link it to the routers, start their programs."""
+        (host,) = self.host_each(routers, name, **bgp)
+        return host
+
+    def host_each(self, routers: Sequence[Router], *names: str, **bgp: Any) -> list[Host]:
+        """Make hosts, link each to all the routers, start their programs."""
+        made = [self._host(routers, name, **bgp) for name in names]
         for router in routers:
-            here, there = f"up{router.number}", "host0"
-            link = f"ip link add {here} netns {host.pid} type veth peer name {there} netns {router.pid}"
-            subprocess.run(link.split(), check=True)
-            for node, name, address in ((host, here, router.host_address), (router, there, router.address)):
-                node.run("ip", "link", "set", name, "up")
-                node.run("ip", "address", "add", f"{address}/64", "dev", name, "nodad")
             router.start()
+        return made
+
+    def _host(self, routers: Sequence[Router], name: str, **bgp: Any) -> Host:
+        number = len(self.hosts) + 1
+        links = []
+        for router in routers:
+            net = f"fd00:{number:x}:{router.number:x}"
+            interface = f"host{len(router.links)}"
+            link = Link(name, host_as(number), f"{net}::1", router.name, f"{net}::ff", interface)
+            router.links.append(link)
+            links.append(link)
+        host = Host(self.folder, name, number, links, **bgp)
+        self.hosts.append(host)
+        for router, link in zip(routers, links, strict=True):
+            here, there = f"up{router.number}", link.router_interface
+            wire = f"ip link add {here} netns {host.pid} type veth peer name {there} netns {router.pid}"
+            subprocess.run(wire.split(), check=True)
+            for node, end_, address in ((host, here, link.host_address), (router, there, link.router_address)):
+                # link-local addresses at once: some routers wait for them
+                node.run("sysctl", "-qw", f"net.ipv6.conf.{end_}.accept_dad=0")
+                node.run("ip", "link", "set", end_, "up")
+                node.run("ip", "address", "add", f"{address}/64", "dev", end_, "nodad")
         return host
 
     def logs(self) -> str:
@@ -411,9 +245,14 @@ class Ground:
         )
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
-        for node in self.nodes:
+        for node in (*self.hosts, *self.routers):
             node.close()
         shutil.rmtree(self.folder)
+
+
+def host_as(number: int) -> int:
+    """Return a host's AS: each has its own."""
+    return 65000 + number
 
 
 def _table(header: str, values: dict[str, Any]) -> str:

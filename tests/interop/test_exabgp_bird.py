@@ -16,19 +16,21 @@ import pytest
 from mobility.bgp.bridge import Lines
 from mobility.bgp.run import account
 from mobility.model import Attributes
-from tests.interop.ground import SYSTEM_PYTHON, WAIT, Agent, Ground, Host, Router, Seen
+from tests.interop.ground import SYSTEM_PYTHON, Agent, Ground, Host
+from tests.interop.node import WAIT
+from tests.interop.routers.bird import Bird, Seen
 
 V4, V6 = "198.51.100.7/32", "2001:db8:7::7/128"
 OTHER4, OTHER6 = "198.51.100.8/32", "2001:db8:7::8/128"
 
 
 @pytest.fixture
-def spine(ground: Ground) -> Router:
-    return ground.router("spine")
+def spine(ground: Ground) -> Bird:
+    return ground.router(Bird, "spine")
 
 
 @pytest.fixture
-def host(ground: Ground, spine: Router) -> Host:
+def host(ground: Ground, spine: Bird) -> Host:
     host = ground.host([spine])
     host.start_exabgp()
     return host
@@ -42,12 +44,12 @@ def agent(host: Host) -> Iterator[Agent]:
         yield agent
 
 
-def gone(router: Router, prefix: str) -> bool:
+def gone(router: Bird, prefix: str) -> bool:
     router.fib.routes()
     return any(change.gone and change.prefix == prefix for change in router.fib.changes)
 
 
-def test_both_families_come_and_go(spine: Router, agent: Agent) -> None:
+def test_both_families_come_and_go(spine: Bird, agent: Agent) -> None:
     agent.want(V4, V6)
     spine.fib.wait(V4, via=spine.host_address)  # RFC 8950: an IPv4 route over an IPv6 next hop
     spine.fib.wait(V6, via=spine.host_address)
@@ -60,7 +62,7 @@ def test_both_families_come_and_go(spine: Router, agent: Agent) -> None:
     assert spine.fib.has(V6)
 
 
-def test_attributes_arrive_and_change_without_a_gap(spine: Router, agent: Agent) -> None:
+def test_attributes_arrive_and_change_without_a_gap(spine: Bird, agent: Agent) -> None:
     agent.want(V4, attributes=Attributes(large_communities=("65000:1:7",), med=4294967288))
     spine.fib.wait(V4)
     spine.fib.changes.clear()
@@ -75,7 +77,7 @@ def test_attributes_arrive_and_change_without_a_gap(spine: Router, agent: Agent)
     assert not gone(spine, V4)
 
 
-def test_agent_restart_is_silent(host: Host, spine: Router) -> None:
+def test_agent_restart_is_silent(host: Host, spine: Bird) -> None:
     with host.agent() as first:
         first.open()
         first.want(V4, V6)
@@ -95,7 +97,7 @@ def test_agent_restart_is_silent(host: Host, spine: Router) -> None:
     assert spine.seen() == Seen(before.updates + 1, before.withdraws)
 
 
-def test_what_vanished_while_no_agent_ran_is_withdrawn_after_the_first_look(host: Host, spine: Router) -> None:
+def test_what_vanished_while_no_agent_ran_is_withdrawn_after_the_first_look(host: Host, spine: Bird) -> None:
     with host.agent() as first:
         first.open()
         first.want(V4, V6)
@@ -111,11 +113,13 @@ def test_what_vanished_while_no_agent_ran_is_withdrawn_after_the_first_look(host
         assert spine.fib.has(V6)
 
 
-def test_somebody_who_knows_may_withdraw_before_the_first_look(host: Host, spine: Router) -> None:
+def test_somebody_who_knows_may_withdraw_before_the_first_look(host: Host, spine: Bird) -> None:
     with host.agent() as first:
         first.open()
         first.want(V4, V6)
         assert first.settled(V4, V6)
+        for prefix in (V4, V6):  # acknowledged is not yet arrived
+            spine.fib.wait(prefix)
     with host.agent() as second:
         second.unwant(V4)
         spine.fib.wait(V4, gone=True)
@@ -123,7 +127,7 @@ def test_somebody_who_knows_may_withdraw_before_the_first_look(host: Host, spine
         assert spine.fib.has(V6)
 
 
-def test_exabgp_killed_graceful_restart_keeps_the_routes(host: Host, spine: Router, agent: Agent) -> None:
+def test_exabgp_killed_graceful_restart_keeps_the_routes(host: Host, spine: Bird, agent: Agent) -> None:
     agent.want(V4, V6, OTHER4)
     assert agent.settled(V4, V6, OTHER4)
     for prefix in (V4, V6, OTHER4):
@@ -142,7 +146,7 @@ def test_exabgp_killed_graceful_restart_keeps_the_routes(host: Host, spine: Rout
     assert not gone(spine, V6)
 
 
-def test_no_end_of_rib_before_everything_was_said(host: Host, spine: Router) -> None:
+def test_no_end_of_rib_before_everything_was_said(host: Host, spine: Bird) -> None:
     with host.agent() as first:
         first.open()
         first.want(V4)
@@ -161,7 +165,7 @@ def test_no_end_of_rib_before_everything_was_said(host: Host, spine: Router) -> 
         spine.fib.wait(V4, gone=True)
 
 
-def test_bridge_killed_nothing_changes_and_nothing_is_forgotten(host: Host, spine: Router, agent: Agent) -> None:
+def test_bridge_killed_nothing_changes_and_nothing_is_forgotten(host: Host, spine: Bird, agent: Agent) -> None:
     communities = (
         "bgp_large_community.add((65000,1,7)); bgp_community.add((65001,5)); bgp_community.add((65535,65281));"
     )
@@ -188,7 +192,7 @@ def test_bridge_killed_nothing_changes_and_nothing_is_forgotten(host: Host, spin
     assert agent.speaker.received()["spine"]["192.0.2.0/24"].attributes == told.attributes
 
 
-def test_bridge_and_agent_gone_together(host: Host, spine: Router) -> None:
+def test_bridge_and_agent_gone_together(host: Host, spine: Bird) -> None:
     with host.agent() as first:
         first.open()
         first.want(V4, V6, attributes=Attributes(communities=("65535:65281", "65001:5"), med=3))
@@ -205,7 +209,7 @@ def test_bridge_and_agent_gone_together(host: Host, spine: Router) -> None:
     assert spine.seen() == before
 
 
-def test_bridge_killed_while_exabgp_writes_to_it(host: Host, spine: Router, agent: Agent) -> None:
+def test_bridge_killed_while_exabgp_writes_to_it(host: Host, spine: Bird, agent: Agent) -> None:
     agent.want(V4)
     spine.fib.wait(V4)
     before = spine.seen()
@@ -223,7 +227,7 @@ def test_bridge_killed_while_exabgp_writes_to_it(host: Host, spine: Router, agen
 
 
 def test_peer_without_rfc8950_keeps_its_session(ground: Ground) -> None:
-    new, old = ground.router("new"), ground.router("old", extended="off")
+    new, old = ground.router(Bird, "new"), ground.router(Bird, "old", rfc8950=False)
     host = ground.host([new, old])
     host.start_exabgp()
     with host.agent() as agent:
@@ -238,9 +242,9 @@ def test_peer_without_rfc8950_keeps_its_session(ground: Ground) -> None:
         assert not old.fib.has(V4)
         assert agent.call(agent.speaker.counts)["held_back"] == 1
         # the router learns it, then forgets it again: the routes follow, at most one session is lost
-        old.configure(extended="on")
+        old.configure(rfc8950=True)
         old.fib.wait(V4)
-        old.configure(extended="off")
+        old.configure(rfc8950=False)
         old.fib.wait(V4, gone=True)
         agent.await_(lambda speaker: speaker.sessions()["old"].rfc8950 is False, "OPEN without RFC 8950")
         agent.await_session("old")
@@ -249,7 +253,7 @@ def test_peer_without_rfc8950_keeps_its_session(ground: Ground) -> None:
 
 
 def test_peer_without_rfc8950_gets_its_own_next_hop(ground: Ground) -> None:
-    old = ground.router("old", extended="off")
+    old = ground.router(Bird, "old", rfc8950=False)
     host = ground.host([old], peers={"old": {"next_hop_ipv4": "203.0.113.1"}})
     old.run("ip", "address", "add", "203.0.113.2/24", "dev", "host0")
     host.start_exabgp()
@@ -258,10 +262,11 @@ def test_peer_without_rfc8950_gets_its_own_next_hop(ground: Ground) -> None:
         agent.want(V4, V6)
         old.fib.wait(V4, via="203.0.113.1")
         old.fib.wait(V6, via=old.host_address)
+        assert agent.settled(V4, V6)  # a route can be there before ExaBGP's word for it
         assert agent.states(V4) == {"old": "announced"}
 
 
-def test_spine_restarted(spine: Router, agent: Agent) -> None:
+def test_spine_restarted(spine: Bird, agent: Agent) -> None:
     agent.want(V4, V6)
     assert agent.settled(V4, V6)
     spine.stop()
@@ -276,7 +281,7 @@ def test_spine_restarted(spine: Router, agent: Agent) -> None:
     assert not spine.fib.has(V6)
 
 
-def test_nothing_leaks_from_a_time_without_session(spine: Router, agent: Agent) -> None:
+def test_nothing_leaks_from_a_time_without_session(spine: Bird, agent: Agent) -> None:
     agent.want(V4)
     spine.fib.wait(V4)
     spine.birdc("disable", "host")
@@ -291,7 +296,7 @@ def test_nothing_leaks_from_a_time_without_session(spine: Router, agent: Agent) 
     assert not spine.fib.has(V4)
 
 
-def test_every_order_of_changes_ends_where_it_should(spine: Router, agent: Agent) -> None:
+def test_every_order_of_changes_ends_where_it_should(spine: Bird, agent: Agent) -> None:
     """ExaBGP sends its changes grouped by attributes, not in their order: see bridge.py."""
     dice = random.Random(7)
     last_of_all = "198.51.100.200/32"
@@ -321,7 +326,7 @@ def test_every_order_of_changes_ends_where_it_should(spine: Router, agent: Agent
             assert ("(65000, 1, 9)" in shown) == bool(attributes.large_communities), (prefix, shown)
 
 
-def test_ten_thousand_routes(host: Host, spine: Router) -> None:
+def test_ten_thousand_routes(host: Host, spine: Bird) -> None:
     ipv4 = [f"10.1.{number >> 8}.{number & 255}/32" for number in range(5000)]
     ipv6 = [f"2001:db8:8::{number:x}/128" for number in range(5000)]
     with host.agent() as first:
@@ -343,7 +348,7 @@ def test_ten_thousand_routes(host: Host, spine: Router) -> None:
         assert spine.routes() == 0
 
 
-def test_fail_static_ends(ground: Ground, spine: Router) -> None:
+def test_fail_static_ends(ground: Ground, spine: Bird) -> None:
     host = ground.host([spine], fail_static_for=1)
     host.start_exabgp()
     with host.agent() as agent:
@@ -359,7 +364,7 @@ def test_fail_static_ends(ground: Ground, spine: Router) -> None:
         spine.fib.wait(V4)
 
 
-def test_exabgp_that_hangs_is_forgiven(host: Host, spine: Router, agent: Agent) -> None:
+def test_exabgp_that_hangs_is_forgiven(host: Host, spine: Bird, agent: Agent) -> None:
     os.kill(host.exabgp_pid, signal.SIGSTOP)
     try:
         many = [f"10.2.{number >> 8}.{number & 255}/32" for number in range(2000)]
@@ -374,13 +379,15 @@ def test_exabgp_that_hangs_is_forgiven(host: Host, spine: Router, agent: Agent) 
     assert not spine.fib.has(V4)
 
 
-def test_bridge_that_hangs_while_the_spine_talks(host: Host, spine: Router, agent: Agent) -> None:
+def test_bridge_that_hangs_while_the_spine_talks(host: Host, spine: Bird, agent: Agent) -> None:
     """ExaBGP blocks on a full pipe to its process; all must flow again when that reads again."""
     routes = "".join(f"route 10.{n >> 8}.{n & 255}.0/24 blackhole;" for n in range(2000))
     os.kill(host.bridge_pid, signal.SIGSTOP)
     try:
         spine.configure(static4=routes)
-        spine.bird.await_(lambda: "2000 exported" in spine.birdc("show", "protocols", "all", "host"), "export", WAIT)
+        spine.processes[0].await_(
+            lambda: "2000 exported" in spine.birdc("show", "protocols", "all", "host"), "export", WAIT
+        )
     finally:
         os.kill(host.bridge_pid, signal.SIGCONT)
     agent.await_(lambda speaker: len(speaker.received()["spine"]) == 2000, "2,000 routes")
@@ -389,7 +396,7 @@ def test_bridge_that_hangs_while_the_spine_talks(host: Host, spine: Router, agen
 
 
 def test_password(ground: Ground) -> None:
-    spine = ground.router("spine", password='password "s3cret#(1)";')
+    spine = ground.router(Bird, "spine", password="s3cret#(1)")
     host = ground.host([spine], peers={"spine": {"password": "s3cret#(1)"}})
     host.start_exabgp()
     with host.agent() as agent:
@@ -461,7 +468,7 @@ class FakeAgent:
         return True
 
 
-def test_what_exabgp_refuses_is_told_and_harms_nothing(host: Host, spine: Router) -> None:
+def test_what_exabgp_refuses_is_told_and_harms_nothing(host: Host, spine: Bird) -> None:
     fake = FakeAgent(host)
     fake.accept()
     while fake.hear("session")["state"] != "up":
@@ -484,7 +491,7 @@ def test_what_exabgp_refuses_is_told_and_harms_nothing(host: Host, spine: Router
     assert spine.fib.has(V4)
 
 
-def test_orders_that_leave_in_one_turn_end_as_ordered(host: Host, spine: Router) -> None:
+def test_orders_that_leave_in_one_turn_end_as_ordered(host: Host, spine: Bird) -> None:
     """With other attributes in the withdrawal, ExaBGP sends it last, and the route is lost: see bridge.py."""
     fake = FakeAgent(host)
     fake.accept()
@@ -507,7 +514,7 @@ def test_orders_that_leave_in_one_turn_end_as_ordered(host: Host, spine: Router)
     assert not spine.fib.has(V6)
 
 
-def test_an_agent_that_floods_is_cut_off_and_learns_the_truth_anew(host: Host, spine: Router) -> None:
+def test_an_agent_that_floods_is_cut_off_and_learns_the_truth_anew(host: Host, spine: Bird) -> None:
     fake = FakeAgent(host)
     fake.accept()
     while fake.hear("session")["state"] != "up":
