@@ -15,7 +15,8 @@ PYTEST = $(RUN) -m pytest
 PARALLEL = -n 2 --dist loadfile
 
 # For the lab (bird2 iproute2 nftables iputils-ping tcpdump perl-base util-linux procps), Python, and what checks our pages.
-DEBIAN = bird2 iproute2 nftables iputils-ping tcpdump perl-base util-linux procps python3-venv mandoc prometheus bmake
+DEBIAN = bird2 frr openbgpd gobgpd iproute2 nftables iputils-ping tcpdump perl-base util-linux procps python3-venv mandoc \
+	prometheus bmake
 # As COMMAND:PACKAGE, so that another package's command will do. BIRD by the routing socket: 13's kernel has no other way.
 FREEBSD = python3.11:python311 bird:bird2-rtsock promtool:prometheus
 # Parts of Python, and a library that would have to be compiled.
@@ -60,7 +61,8 @@ lab: can-lab setup
 	$(PYTEST) $(PARALLEL) tests/lab
 
 interop: can-lab setup
-	$(PYTEST) tests/interop
+	@mkdir -p build
+	$(PYTEST) $(PARALLEL) tests/interop
 
 conformance: can-lab setup
 	@mkdir -p build
@@ -69,7 +71,7 @@ conformance: can-lab setup
 # conformance has a test of its own (tests/lab/test_conformance.py); one run of pytest, so that its summary is the end
 test: can-lab lint
 	@mkdir -p build
-	$(PYTEST) $(PARALLEL) tests
+	$(PYTEST) $(PARALLEL) -p tests.interop.matrix tests
 
 demo: can-lab setup
 	@mkdir -p build

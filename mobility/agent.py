@@ -29,7 +29,7 @@ from mobility.events.spool import Event, Spool
 from mobility.events.watch import Watch
 from mobility.jails.jailsd import JailConfig
 from mobility.jails.sources import Sources, shared_addresses
-from mobility.metrics import Metrics
+from mobility.metrics import Metrics, MetricsError
 from mobility.model import Prefix, address, host_prefix, jail_name
 from mobility.network.host import Host, Trouble
 from mobility.network.output import HostView
@@ -42,6 +42,8 @@ log = logging.getLogger(__name__)
 _GRANTED = (FileCreatedEvent, FileModifiedEvent, FileMovedEvent, FileDeletedEvent, DirModifiedEvent)
 JAILS_PER_TURN = 50
 """Jails that are woken in one turn of the loop: few enough to keep hooks and ExaBGP served."""
+INSPECTIONS = 8
+"""Looks inside jails at once: jails that hang take no more of the host's threads."""
 PRUNE_EVERY = 3600.0
 """Seconds between two prunings of the history."""
 BOOT_ATTEMPT_EVERY = 1.0
@@ -58,12 +60,15 @@ class Agent:
         self.trouble = ""
         """Why the host can not be looked at, where it can not."""
         self.looked_at = 0.0
+        self._without_metrics = ""
+        """Why nobody can read the metrics, where nobody can."""
         self._files = Sources.of(config)
         self._drains: dict[str, float] = {}
         self._draining: dict[str, float] = {}
         self._stopping = asyncio.Event()
         self._look_now = asyncio.Event()
         self._looked = asyncio.Event()
+        self._learning = asyncio.Lock()
         self._opening: asyncio.Task[None] | None = None
         self.metrics = Metrics()
         self.host = Host(config.paths.commands, config.agent.command_timeout, self.metrics.command)
@@ -71,7 +76,7 @@ class Agent:
             config.bgp, config.bridge_socket, allowed=config.host.allowed, on_change=self._bgp_changed
         )
         self.spool = Spool(config.hooks.spool, on_reject=self.metrics.spool_rejected)
-        self.claims = Claims()
+        self.claims = Claims(self._released)
         self.store: Store
         self._shared: Shared
         self._pending: dict[str, Memory] = {}
@@ -110,8 +115,14 @@ class Agent:
             drained=self._drained,
             how=self._how,
             learn=self._learn_again,
+            inspections=asyncio.Semaphore(INSPECTIONS),
         )
-        self.metrics.serve(self.config.metrics.listen)
+        try:
+            self.metrics.serve(self.config.metrics.listen)
+        except MetricsError as error:
+            # jails matter more than figures about them
+            self._without_metrics = str(error)
+            log.error("no metrics", extra={"problem": str(error)})  # noqa: TRY400
         await self.speaker.start()
         await control.start()
         self.store.note("", "agent started", f"pid {os.getpid()}")
@@ -166,6 +177,12 @@ class Agent:
             self.store.prune(time.time() - self.config.agent.history_for)
             await asyncio.sleep(PRUNE_EVERY)
 
+    def _released(self) -> None:
+        """Wake the jails that wait for an address: one was given back."""
+        for worker in self.workers.values():
+            if worker.waits:
+                worker.wake()
+
     # -- looks
 
     async def _looks(self) -> None:
@@ -215,7 +232,11 @@ class Agent:
     async def _learn_again(self) -> None:
         """Ask the kernel once more what it can, because a command failed: a sysctl may have been switched."""
         before = self._how()
-        await self.host.learn()
+        async with self._learning:
+            try:
+                await self.host.learn()
+            except Trouble as error:
+                log.warning("the kernel does not say what it can", extra={"problem": str(error)})
         if self._how() is not before:
             log.warning("links change how they bring IPv4 to their jails", extra={"to": str(self._how())})
             for worker in self.workers.values():
@@ -235,7 +256,8 @@ class Agent:
         self.looked_at = time.time()
         changed, self.view = view is not self.view, view
         if first:
-            for text, jail in links.holders(shared_addresses(self._files.jails.values()), view).items():
+            adopted = {name: memory.adopted for name, memory in self._pending.items() if memory.adopted}
+            for text, jail in links.holders(shared_addresses(self._files.jails.values()), view, adopted).items():
                 self.claims.take(jail, [text])
         names = {*self._files.jails, *self._files.problems, *links.made_for(view), *self._pending, *self.workers}
         for count, name in enumerate(sorted(names - {""}), 1):
@@ -305,7 +327,7 @@ class Agent:
         """Return what a jail may have: as its file says, or, where that is broken, as it was last wired."""
         problem = self._problem(name)
         config = self._files.jails.get(name)
-        if config is None and problem:
+        if config is None and (problem or "" in self._files.problems):
             last = tuple(host_prefix(text) for text in memory.granted)
             last = tuple(prefix for prefix in last if allows(self.config.host.allowed, prefix))
             config = JailConfig(name, last, "remembered") if last else None
@@ -320,12 +342,13 @@ class Agent:
         keys = [key for key in (UNTIL_BOOT, EVERYTHING, name) if key in self._drains]
         if not keys:
             return False, ""
-        leaving = max((self._draining.get(key, 0.0) for key in keys), default=0.0)
+        leaving = min(self._draining.get(key, 0.0) for key in keys)
         if time.monotonic() < leaving:
             return True, ""
         when = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(min(self._drains[key] for key in keys)))
         whose = "it is" if keys == [name] else "this host is"
         how = "mobility undrain --until-boot" if UNTIL_BOOT in keys else "mobility undrain"
+        how += f" {name}" if keys == [name] else ""
         return False, f"{whose} drained since {when}: {how}"
 
     # -- what the `mobility` command asks
@@ -340,18 +363,20 @@ class Agent:
         }
 
     async def _status(self, request: dict[str, Any]) -> dict[str, Any]:
+        names = self._known(request)
+        known = {*self.workers, *self._files.jails, *self._files.problems, *self._asking()} - {""}
+        jails = [self._describe(name) for name in sorted(known) if not names or name in names]
+        return {"host": self.snapshot(), "jails": jails}
+
+    def _known(self, request: dict[str, Any]) -> set[str]:
+        """Return the names that are asked about. Raises ControlError where one is no jail's of this host."""
         names = _names(request)
-        jails = [
-            self._describe(name)
-            for name in sorted({*self.workers, *self._files.jails, *self._files.problems, *self._asking()} - {""})
-            if not names or name in names
-        ]
-        missing = sorted(names - {jail["name"] for jail in jails})
-        if missing:
+        known = {*self.workers, *self._files.jails, *self._files.problems, *self._asking()}
+        if missing := sorted(names - known):
             raise ControlError(
                 f"no such jail here: {', '.join(missing)} (addresses are granted in {self.config.paths.jails_d})"
             )
-        return {"host": self.snapshot(), "jails": jails}
+        return names
 
     def _asking(self) -> set[str]:
         """Return the running jails that ask for what nobody granted."""
@@ -371,7 +396,9 @@ class Agent:
             "stands": stands,
             "not_announced": waiting,
             "drained": sorted(self._drains),
-            "problems": [text for text in (self.trouble, self._problem(""), self._database()) if text],
+            "problems": [
+                text for text in (self.trouble, self._problem(""), self._database(), self._without_metrics) if text
+            ],
             "looked_at": self.looked_at,
             "bridge": self.speaker.connected,
             "sessions": [session.describe() for session in self.speaker.sessions().values()],
@@ -395,14 +422,18 @@ class Agent:
             address(prefix): {peer: str(state) for peer, state in self.speaker.route(prefix).items()}
             for prefix in granted
         }
-        told = bool(worker.announced) and all(
-            any(state == "announced" for state in peers.values()) for peers in routes.values()
+        due = {address(prefix) for prefix in worker.announced}
+        told = bool(due) and all(
+            any(state == "announced" for state in peers.values()) for text, peers in routes.items() if text in due
         )
         reason = worker.problem or self._problem(name)
         refused = self._files.refused.get(name, ())
         if not told:
             without = "; ".join(refused) if config is None else ""
             reason = reason or without or worker.target.reason or _untold(routes, connected=self.speaker.connected)
+        else:
+            partly = worker.target.reason if len(due) < len(granted) else ""
+            reason = reason or partly or "; ".join(refused)
         return _line(
             name,
             granted,
@@ -423,9 +454,9 @@ class Agent:
 
     async def _plan(self, request: dict[str, Any]) -> dict[str, Any]:
         """Say what would be run now, and run nothing but looks."""
-        names = _names(request)
         view = await self.host.look()
         self._reload()
+        names = self._known(request)
         plans = []
         for name in sorted(names or {*self._files.jails, *links.made_for(view), *self.workers}):
             worker = self.workers.get(name)
@@ -481,7 +512,7 @@ class Agent:
 
     async def _drain(self, request: dict[str, Any]) -> dict[str, Any]:
         """Withdraw, so that nothing comes here any more: GRACEFUL_SHUTDOWN first, then withdrawals (RFC 8326)."""
-        names = _names(request)
+        names = self._known(request)
         settings = self.config.agent
         if request.get("until_boot"):
             return await self._drain_until_boot(names, request.get("within"))
@@ -495,6 +526,8 @@ class Agent:
             await self._woken(affected)
             await self.speaker.settled(tuple(prefixes), settings.settle_for)
             await asyncio.sleep(max(0.0, until - time.monotonic()))
+        if ended := sorted(key for key in keys if key not in self._drains):
+            raise ControlError(f"undrained before anything was withdrawn: {', '.join(ended)}")
         for key in keys:
             self._draining.pop(key, None)
         # once more: a jail may have started meanwhile
@@ -518,6 +551,8 @@ class Agent:
             await self.speaker.settled(prefixes, until - time.monotonic())
             await asyncio.sleep(max(0.0, until - time.monotonic()))
         self._draining.pop(UNTIL_BOOT, None)
+        if UNTIL_BOOT not in self._drains:
+            raise ControlError("the drain was ended by an undrain before anything was withdrawn")
         reason = self._drained("")[1]
         withdrawn = [prefix for worker in self.workers.values() for prefix in worker.withdraw(reason)]
         left = end - time.monotonic() if self.speaker.connected else 0.0
@@ -545,15 +580,19 @@ class Agent:
             self._drains.pop(key, None)
             self.store.undrain(key)
             self.store.note("" if key in (EVERYTHING, UNTIL_BOOT) else key, "undrain", "")
-        if keys:
-            await self._woken(list(self.workers.values()))
+        await self._woken(list(self.workers.values()))
         return {"undrained": sorted(keys), "still_drained": sorted(self._drains)}
 
     async def _woken(self, workers: Iterable[Worker]) -> None:
         workers = list(workers)
         for worker in workers:
             worker.wake()
-        await asyncio.gather(*(worker.settled() for worker in workers))
+        # a worker that waits for a hung command must not keep an operator waiting
+        settling = [asyncio.create_task(worker.settled()) for worker in workers]
+        if settling:
+            _, late = await asyncio.wait(settling, timeout=self.config.agent.command_timeout)
+            for task in late:
+                task.cancel()
 
 
 def _names(request: dict[str, Any]) -> set[str]:

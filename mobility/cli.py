@@ -20,6 +20,7 @@ from mobility.hooks.edit import DEFAULT_HOOK
 from mobility.jails.sources import Sources, shared_addresses
 from mobility.tables import table
 
+EX_INTERRUPTED = 130
 EX_OK, EX_FAILED, EX_USAGE, EX_DATAERR, EX_CONFIG = 0, 1, 2, 65, 78
 """Exit statuses: fine; not fine; wrong words; some jails' files can not be used; mobility.toml can not (sysexits(3))."""
 NAME_WIDTH = 24
@@ -127,6 +128,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except control.ControlError as error:
         print(f"mobility: {error}", file=sys.stderr)
         return EX_FAILED
+    except KeyboardInterrupt:
+        print("mobility: interrupted; what was asked of the agent goes on: mobility status", file=sys.stderr)
+        return EX_INTERRUPTED
     except BrokenPipeError:
         # the reader of a pipe went away; Python would complain once more when it flushes at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -146,14 +150,13 @@ def _agent(options: argparse.Namespace, loaded: config.Config) -> int:
     # imported here: nobody who asks for a status should wait for the agent's libraries
     from mobility.agent import Agent
     from mobility.events.spool import SpoolError
-    from mobility.metrics import MetricsError
     from mobility.network.host import Trouble
     from mobility.store import StoreError
 
     logs.configure(options.log_format, options.log_level)
     try:
         asyncio.run(Agent(loaded).run())
-    except (StoreError, SpoolError, MetricsError, Trouble, OSError) as error:
+    except (StoreError, SpoolError, Trouble, OSError) as error:
         print(f"mobility agent: {error}", file=sys.stderr)
         return EX_FAILED
     return EX_OK
@@ -180,7 +183,7 @@ def _bridge(_: argparse.Namespace, loaded: config.Config) -> int:
 
 
 def _check(options: argparse.Namespace, loaded: config.Config) -> int:
-    files = Sources.of(loaded)
+    files = Sources.of(loaded, ask_all=True)
     files.refresh()
     problems = [problem for several in files.problems.values() for problem in several]
     for prefix, names in shared_addresses(files.jails.values()).items():
@@ -321,7 +324,8 @@ def _drain(options: argparse.Namespace, loaded: config.Config) -> int:
     if options.json:
         _print_json(answer)
     else:
-        until = "the next boot announces again" if options.until_boot else "`mobility undrain` announces again"
+        undrain = " ".join(["mobility undrain", *options.names])
+        until = "the next boot announces again" if options.until_boot else f"`{undrain}` announces again"
         print(f"withdrawn: {len(answer['withdrawn'])} addresses; the jails run on; {until}")
         if not answer["acknowledged"]:
             print("mobility: ExaBGP has not acknowledged every withdrawal: see mobility status", file=sys.stderr)

@@ -471,9 +471,15 @@ def load(path: Path) -> Config:
     that the sh hooks could not read.
     """
     try:
+        status = path.stat()
         raw = path.read_bytes()
     except OSError as error:
-        raise ConfigError(path, [Problem("file", None, f"can not be read: {os.strerror(error.errno or 0)}")]) from error
+        why = f"can not be read: {os.strerror(error.errno or 0)} (mobility.toml(5), mobility.toml.sample)"
+        raise ConfigError(path, [Problem("file", None, why)]) from error
+    if status.st_uid not in (0, os.geteuid()) or status.st_mode & 0o022:
+        # it names programs that root runs
+        why = f"may be written by others than root: chown root {path} && chmod 600 {path}"
+        raise ConfigError(path, [Problem("file", None, why)])
     try:
         content = raw.decode("utf-8")
         data = tomllib.loads(content)

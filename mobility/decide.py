@@ -20,7 +20,7 @@ class Stand(StrEnum):
     ABSENT = "absent"
     """Nothing of ours is left, but a reject for packets still in flight."""
     PAIRED = "paired"
-    """About to be made: its pair exists on the host."""
+    """About to be made: its pair exists on the host. With a link of its manager's: made, and not started yet."""
     WIRED = "wired"
     """Runs and is wired, and is not to be announced."""
     ANNOUNCED = "announced"
@@ -79,6 +79,8 @@ class Memory:
     """The names that its other end may have in the jail."""
     bridge: str = ""
     """The bridge that this end was taken out of."""
+    lent: str = ""
+    """The host's IPv4 address that stands on its link, too (How.INTERFACE)."""
 
 
 @dataclass(frozen=True, slots=True)

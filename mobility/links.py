@@ -92,7 +92,8 @@ def outer_end(view: HostView, jail: str, link: Link) -> Interface | None:
     """Return the outer end of a jail's link, None where it is not there."""
     if not link.adopted:
         return owned(view, jail)
-    # what came home from a jail under this name has lost the group epair
+    # what came home from a jail under this name has lost the group epair; should its root have written such a line into
+    # its description, there are two, and neither is believed
     several = [one for one in view.net.interfaces.get(link.outer, ()) if EPAIR_GROUP in one.groups]
     return several[0] if len(several) == 1 else None
 
@@ -206,18 +207,21 @@ def passing_over(view: HostView, interfaces: Iterable[str]) -> HostView:
     return replace(view, net=NetView({**view.net.interfaces, **taken}, view.net.routes)) if taken else view
 
 
-def holders(shared: Mapping[Prefix, tuple[str, ...]], view: HostView) -> dict[str, str]:
+def holders(
+    shared: Mapping[Prefix, tuple[str, ...]], view: HostView, adopted: Mapping[str, str] | None = None
+) -> dict[str, str]:
     """Return which jail holds each address that was granted to several, by the address.
 
-    The running jail that is wired with it keeps it, so that no restart of ours changes who has it; else the first of
-    the running ones by name.
+    `adopted` are the outer ends that managers made, by jail. The running jail that is wired with it keeps it, so that
+    no restart of ours changes who has it; else the first of the running ones by name.
     """
     found: dict[str, str] = {}
     for prefix, names in shared.items():
         text = address(prefix)
         routes = view.net.routes_to(text, prefix.version)
         running = [name for name in names if name in view.jails]
-        wired = [n for n in names if any(r.interface == naming.outer_name(n) and not r.reject for r in routes)]
+        outers = {name: (adopted or {}).get(name) or naming.outer_name(name) for name in names}
+        wired = [n for n in names if any(r.interface == outers[n] and not r.reject for r in routes)]
         wired += [name for name in running if text in view.jails[name].addresses]
         if wired or running:
             found[text] = (*wired, *running)[0]

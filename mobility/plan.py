@@ -81,6 +81,17 @@ class Case:
         """Whether the jail is to be wired."""
         return self.target.stand in (Stand.WIRED, Stand.ANNOUNCED)
 
+    @property
+    def gateway(self) -> str:
+        """The host's own IPv4 address, which is the jails' gateway where IPv4 goes by interface routes."""
+        return self.view.net.ipv4 or naming.DUMMY_IPV4
+
+    @property
+    def lent(self) -> str:
+        """The host's IPv4 address that has to stand on the jail's link, too; "" where none has."""
+        needed = self.how is How.INTERFACE and any(version == 4 for version, _ in self.granted)
+        return self.gateway if needed else ""
+
 
 def plan(case: Case) -> list[Command]:
     """Return the commands that lead from the case's view to its target, in order; none when all is as it should be.
@@ -136,7 +147,7 @@ def _adopted(case: Case, link: Link) -> Iterator[Command]:
     if case.target.stand in (Stand.ABSENT, Stand.CLOSING):
         yield from _reject(view, link)
         if case.target.stand is Stand.ABSENT:
-            if outer is not None and naming.GROUP in outer.groups:
+            if outer is not None and (naming.GROUP in outer.groups or case.memory.adopted == outer.name):
                 yield from _let_go(case, outer)
             yield from _unreject(case.unreject, view)
         return
@@ -180,13 +191,13 @@ def _let_go(case: Case, outer: Interface) -> Iterator[Command]:
     if naming.OUTER_LINK_LOCAL in outer.inet6:
         text = f"{naming.OUTER_LINK_LOCAL}/64"
         yield Command(("ifconfig", outer.name, "inet6", text, "-alias"), "its manager's again")
-    for text in outer.inet:
-        if text == case.view.net.ipv4:
-            yield Command(("ifconfig", outer.name, "inet", f"{text}/32", "-alias"), "its manager's again")
+    if case.memory.lent in outer.inet:
+        yield Command(("ifconfig", outer.name, "inet", f"{case.memory.lent}/32", "-alias"), "its manager's again")
     if case.memory.bridge in case.view.net.interfaces and outer.name not in case.view.net.bridge_of:
         yield Command(("ifconfig", case.memory.bridge, "addm", outer.name), "back into the bridge that it was in")
     # last: by the group it is known that there is something to give back
-    yield Command(("ifconfig", outer.name, "-group", naming.GROUP), "its manager's again")
+    if naming.GROUP in outer.groups:
+        yield Command(("ifconfig", outer.name, "-group", naming.GROUP), "its manager's again")
 
 
 def _unneeded(view: HostView, jail: str) -> Iterator[Command]:
@@ -259,23 +270,19 @@ def _link(ifconfig: tuple[str, ...], found: Interface, link_local: str) -> Itera
 
 
 def _ipv4_of_the_host(case: Case, link: Link, outer: Interface) -> Iterator[Command]:
-    if not any(version == 4 for version, _ in case.granted):
-        return
-    if not case.view.net.ipv4:
+    if any(version == 4 for version, _ in case.granted) and not case.view.net.ipv4:
         yield Command(
             ("ifconfig", "lo0", "inet", f"{naming.DUMMY_IPV4}/32", "alias"),
             "IPv4 needs an address of the host's to come from: the dummy (RFC 7600)",
         )
-    if case.how is How.INTERFACE and not outer.inet:
+    if case.lent and case.lent not in outer.inet:
         yield Command(
-            ("ifconfig", link.outer, "inet", f"{_gateway(case, outer)}/32", "alias"),
+            ("ifconfig", link.outer, "inet", f"{case.lent}/32", "alias"),
             "an IPv4 interface route needs an address on its interface: the host's own, once more",
         )
-
-
-def _gateway(case: Case, outer: Interface | None) -> str:
-    """Return the host's IPv4 address that the jail's default leads to, where IPv4 goes by interface routes."""
-    return next(iter(outer.inet if outer else ()), "") or case.view.net.ipv4 or naming.DUMMY_IPV4
+    for text in outer.inet:
+        if text != case.lent and (not link.adopted or text == case.memory.lent):
+            yield Command(("ifconfig", link.outer, "inet", f"{text}/32", "-alias"), "not the host's any more")
 
 
 def _inside(case: Case, link: Link, inside: NetView) -> Iterator[Command]:
@@ -290,7 +297,7 @@ def _inside(case: Case, link: Link, inside: NetView) -> Iterator[Command]:
     wide = [text for version, text in case.granted if text in there[version] and text in found.wide]
     over = [text for text in (*found.inet, *found.inet6) if _is_over(case, link, text)]
     losing = any(IPAddress(text).version == 4 for text in (*wide, *over))
-    gateway = _gateway_inside(case, link, name, 4)
+    gateway = _gateway_inside(case, name, 4)
     defaults = inside.routes_to("default", 4)
     ours = any(route.gateway == gateway for route in defaults)
     if losing and defaults and not ours:
@@ -308,11 +315,11 @@ def _inside(case: Case, link: Link, inside: NetView) -> Iterator[Command]:
         family, length = _FAMILY[IPAddress(text).version]
         yield Command((*into, "ifconfig", name, family, f"{text}/{length}", "-alias"), "no longer granted")
     if not losing:
-        yield from _defaults(case, link, inside, name)
+        yield from _defaults(case, inside, name)
         return
     # the kernel takes along the routes that were found by an address (sys/netinet/in.c, in_ifadown; transcript 11-rc)
     bare = NetView(inside.interfaces, {k: tuple(r for r in v if r.version == 6) for k, v in inside.routes.items()})
-    for command in _defaults(case, link, bare, name):
+    for command in _defaults(case, bare, name):
         yield replace(command, harmless=_STILL_THERE) if "-6" not in command.argv and ours else command
 
 
@@ -323,22 +330,20 @@ def _is_over(case: Case, link: Link, text: str) -> bool:
     return mine and (ip.version, text) not in case.granted and not ip.is_link_local()
 
 
-def removes_inside(commands: Iterable[Command]) -> bool:
-    """Tell whether a jail loses an address, and perhaps routes with it: then look inside once more."""
-    return any(command.in_jail and command.argv[-1] == "-alias" for command in commands)
+def loses_address(commands: Iterable[Command]) -> bool:
+    """Tell whether an interface loses an IPv4 address, and perhaps routes with it: then look once more."""
+    return any(command.argv[-1] == "-alias" and "inet" in command.argv for command in commands)
 
 
-def _gateway_inside(case: Case, link: Link, name: str, version: int) -> str:
+def _gateway_inside(case: Case, name: str, version: int) -> str:
     """Return the gateway of the jail's default route."""
-    if version == 4 and case.how is How.INTERFACE:
-        return _gateway(case, links.outer_end(case.view, case.jail, link))
-    return f"{naming.OUTER_LINK_LOCAL}%{name}"
+    return case.lent if version == 4 and case.lent else f"{naming.OUTER_LINK_LOCAL}%{name}"
 
 
-def _defaults(case: Case, link: Link, inside: NetView, name: str) -> Iterator[Command]:
+def _defaults(case: Case, inside: NetView, name: str) -> Iterator[Command]:
     into = ("jexec", case.jail)
     for version in sorted({version for version, _ in case.granted}, reverse=True):
-        gateway = _gateway_inside(case, link, name, version)
+        gateway = _gateway_inside(case, name, version)
         family = ("-inet6",) if version == 4 and ":" in gateway else ()
         host = inside.routes_to(gateway, 4)
         if version == 4 and case.how is How.INTERFACE and not any(route.interface == name for route in host):
@@ -481,8 +486,8 @@ def _after_pairing(
     outer, inner = links.owned(case.view, jail), naming.inner_name(jail)
     pair = links.pair_of(outer) if outer else f"epair{free_unit(jail, case.view)}"
     lent: tuple[str, ...] = outer.inet if outer else ()
-    if case.open and case.how is How.INTERFACE and not lent and any(version == 4 for version, _ in case.granted):
-        lent = (_gateway(case, outer),)
+    if case.open:
+        lent = (case.lent,) if case.lent else ()
     interfaces.pop(pair + "b", None)
     interfaces[link.outer] = (
         Interface(

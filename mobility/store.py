@@ -34,8 +34,18 @@ CREATE TABLE history (
 );
 CREATE INDEX history_jail ON history (jail, id);
 """
-_FROM_1 = f"DROP TABLE jail; {_JAILS} ALTER TABLE drain ADD COLUMN boot TEXT;"
-"""What version 1 remembered of a jail is found again by looking; its drains and its history stay."""
+_FROM_1 = f"""
+ALTER TABLE jail RENAME TO jail_1;
+{_JAILS}
+INSERT INTO jail SELECT name, boot, json_object(
+    'phase', phase, 'phase_at', phase_at, 'jid', jid, 'seen_at', seen_at, 'started', started,
+    'rejects', json('["' || replace(rejects, ' ', '","') || '"]'), 'rejects_at', rejects_at,
+    'granted', json('["' || replace(granted, ' ', '","') || '"]'), 'wired', wired, 'announced_at', announced_at
+) FROM jail_1;
+DROP TABLE jail_1;
+ALTER TABLE drain ADD COLUMN boot TEXT;
+"""  # noqa: S608  # made of constants
+"""Version 1 kept what is remembered in columns; its rejects and grants are addresses with blanks between."""
 EVERYTHING = "*"
 """The drain of the whole host, beside those of single jails."""
 UNTIL_BOOT = "*boot"
@@ -87,7 +97,7 @@ class Store:
         except (sqlite3.Error, OSError) as error:
             raise StoreError(
                 f"{path} can not be used ({error}): free the disk or mend its permissions; if damaged, move it away, "
-                "only history and drains are lost with it"
+                "lost with it are history, drains, and which bridges adopted links came from"
             ) from error
 
     @contextmanager
@@ -165,7 +175,7 @@ class Store:
 
 def _memory(values: dict[str, Any]) -> Memory:
     values["phase"] = Phase(values["phase"]) if values["phase"] else None
-    values["how"] = How(values["how"]) if values["how"] else None
+    values["how"] = How(values["how"]) if values.get("how") else None
     for name in ("rejects", "granted", "inner"):
-        values[name] = tuple(values[name])
+        values[name] = tuple(text for text in values.get(name, ()) if text)
     return Memory(**values)

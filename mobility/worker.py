@@ -21,6 +21,7 @@ from mobility.events.spool import Event
 from mobility.jails.jailsd import JailConfig
 from mobility.links import Link
 from mobility.model import GRACEFUL_SHUTDOWN, Attributes, Phase, Prefix, address, host_prefix
+from mobility.network import naming
 from mobility.network.host import Host, Trouble
 from mobility.network.output import HostView, Jail, NetView
 from mobility.plan import Case, Refused
@@ -76,12 +77,16 @@ class Shared:
     """How links bring IPv4 to their jails on this kernel."""
     learn: Callable[[], Awaitable[None]]
     """Asks the kernel once more what it can."""
+    inspections: asyncio.Semaphore
+    """How many jails may be looked into at once, beside what their own changes need."""
 
 
 class Claims:
     """Which jail of this host holds which address: taken at once, between two steps of any worker, so never by two."""
 
-    def __init__(self) -> None:
+    def __init__(self, released: Callable[[], None] = lambda: None) -> None:
+        """`released` is called when an address was given back."""
+        self._released = released
         self._holders: dict[str, str] = {}
         self._held: dict[str, set[str]] = {}
 
@@ -107,12 +112,14 @@ class Claims:
 
     def release(self, jail: str, keep: Iterable[str] = ()) -> None:
         """Give back what the jail holds, but for `keep`."""
-        kept = set(keep)
-        for text in self._held.pop(jail, set()):
-            if text in kept:
-                self._held.setdefault(jail, set()).add(text)
-            else:
-                del self._holders[text]
+        held = self._held.pop(jail, set())
+        kept = held & set(keep)
+        if kept:
+            self._held[jail] = kept
+        for text in held - kept:
+            del self._holders[text]
+        if held - kept:
+            self._released()
 
 
 class Worker:
@@ -126,10 +133,13 @@ class Worker:
         "_dirty",
         "_eventful",
         "_events",
+        "_inspecting",
         "_looked",
         "_measured",
         "_missed",
+        "_relooked",
         "_shared",
+        "_suspended",
         "_task",
         "_timer",
         "_units_tried",
@@ -144,6 +154,7 @@ class Worker:
         "since",
         "stands",
         "target",
+        "waits",
     )
 
     def __init__(self, name: str, shared: Shared, memory: Memory) -> None:
@@ -156,6 +167,8 @@ class Worker:
         self.announced: dict[Prefix, Attributes] = {}
         self.stands: Stand | None = None
         """Where the network is known to stand; None: it has to be looked at."""
+        self.waits = ""
+        """Which of its addresses another jail holds, where one does."""
         self.blind = ""
         """Why the inside of the jail can not be seen, where it can not."""
         self._shared = shared
@@ -167,6 +180,11 @@ class Worker:
         """Whether the last pass began without packets for the addresses getting to the jail."""
         self._broken = False
         """Whether a look inside the jail showed its link broken, and it has not been mended yet."""
+        self._inspecting = False
+        self._suspended = False
+        """Whether it was withdrawn without a pass: the next look brings it back where it should be."""
+        self._relooked = False
+        """Whether an address that was removed inside made this pass follow the last one at once."""
         self._measured = ""
         self._missed = False
         self._eventful = False
@@ -227,7 +245,7 @@ class Worker:
     def look(self, view: HostView, began: float) -> None:
         """Take what a whole look at the host, begun at `began` (monotonic), showed; wake up if it is new of this jail."""
         seen = self._concerning(view, self._shared.grant(self.name, self.memory).config)
-        if seen == self._view and not self.problem and self.stands is not None:
+        if seen == self._view and not (self.problem or self._suspended) and self.stands is not None:
             return
         if self._task is not None or began < self._acted:
             # things changed, or a hook spoke, while this look was made: what it shows may be half-done, or past
@@ -241,18 +259,23 @@ class Worker:
     def inspect(self) -> None:
         """Look inside the jail, beside everything else: its root may have broken the link from there."""
         wired = self.jail is not None and self.jail.vnet and self.memory.wired == self.jail.jid
-        if wired and self._task is None and self.stands in _OPEN:
+        free = not (self._inspecting or self._shared.inspections.locked())
+        if wired and free and self._task is None and self.stands in _OPEN:
+            self._inspecting = True
             self._in_background(self._inspect())
 
     async def _inspect(self) -> None:
-        began = time.monotonic()
         try:
-            inside = await self._shared.host.inside(self.name)
+            async with self._shared.inspections:
+                began = time.monotonic()
+                inside = await self._shared.host.inside(self.name)
         except Trouble as error:
             if not self.blind:
                 log.warning("can not be looked into", extra={"jail": self.name, "problem": str(error)})
             self.blind = str(error)
             return
+        finally:
+            self._inspecting = False
         self.blind = ""
         if self._task is not None or self._acted > began or self._view is None or self.stands not in _OPEN:
             return
@@ -356,6 +379,7 @@ class Worker:
             self.target = Target(Stand.WIRED, reason)
             self.memory = replace(self.memory, announced_at=0.0)
             self._no_longer_announced(gone, reason)
+            self._suspended = True
         return gone
 
     def _no_longer_announced(self, prefixes: list[Prefix], why: str) -> None:
@@ -416,6 +440,7 @@ class Worker:
     async def _reconcile(self) -> str:
         """Look, decide and carry out; return "" or what can not be had, with all the rest as it should be."""
         shared = self._shared
+        self._suspended = False
         grant = shared.grant(self.name, self.memory)
         while True:
             self._eventful = False
@@ -431,27 +456,36 @@ class Worker:
         refusal = f"jail {self.name}: {grant.problem}" if grant.problem and (arriving or self.jail) else ""
         config = grant.config
         if config is not None and (self.jail is not None or arriving):
-            taken = shared.claims.take(self.name, config.texts, part=self.jail is not None)
-            if taken:
-                refusal = f"jail {self.name}: {taken}"
-                # one that runs keeps what is its own
-                config = self._without(config, self._held_elsewhere) if self.jail is not None else None
+            # the network of a jail without a vnet is jail(8)'s matter: no start is refused for it
+            plain = not self.jail.vnet if self.jail is not None else config.vnet is False
+            self.waits = shared.claims.take(self.name, config.texts, part=plain or self.jail is not None)
+            if self.waits:
+                refusal = "" if plain else f"jail {self.name}: {self.waits}"
+                config = self._part(config) if plain or self.jail is not None else None
+        else:
+            self.waits = ""
         shutting, drained = shared.drained(self.name)
         self.target = decide.decide(config, self.jail, self.memory, now, shared.patience, drained=drained)
+        if self.waits:
+            self.target = replace(self.target, reason=self.waits)
         link = self._link(view, config)
         wanted = self._wanted(view, config, link)
-        view = await self._join(view, config, wanted)
+        attributes = _LEAVING if shutting else Attributes()
+        view = await self._join(view, config, wanted, attributes)
         await self._withdraw(view, grant.config, wanted)
         told = [prefix for prefix in wanted if prefix in self.announced]
         self._unwired = self._broken or not links.carries(view, self.name, link, told, shared.how())
-        if self.stands is not self.target.stand or config != self._config or self._rejects_over() or self._how_changed:
-            await self._network(view, config)
+        untrusted = self.target.stand in _OPEN and self.memory.wired is None
+        changed = self.stands is not self.target.stand or config != self._config or self._how_changed
+        came_back = False
+        if changed or untrusted or self._rejects_over():
+            came_back = await self._network(view, config)
         self._unwired = self._broken = False
         if shared.drained(self.name) != (shutting, drained):
             # drained, or no longer, while its commands ran: decide once more
             self._dirty = True
         elif self.stands is self.target.stand:  # else the next pass sees first what a removed address took along
-            self._announce(wanted, _LEAVING if shutting else Attributes())
+            self._announce(wanted, attributes)
         if self.target.stand is Stand.ABSENT:
             shared.claims.release(self.name)
         elif config is not None:
@@ -461,6 +495,11 @@ class Worker:
             shared.store.remember(self.name, self.memory)
         if refusal and (arriving or config is None or config is not grant.config):
             return refusal
+        if came_back:
+            return (
+                f"jail {self.name}: addresses that are removed inside come back at once, its root adds them "
+                f"(jexec {self.name} ifconfig): tried again with the next look"
+            )
         if self.jail is not None and config is not None and self.target.stand is Stand.ABSENT:
             return f"jail {self.name} {self.target.reason}"
         return ""
@@ -481,21 +520,30 @@ class Worker:
             )
         return there
 
-    async def _join(self, view: HostView, config: JailConfig | None, wanted: tuple[Prefix, ...]) -> HostView:
+    async def _join(
+        self, view: HostView, config: JailConfig | None, wanted: tuple[Prefix, ...], attributes: Attributes
+    ) -> HostView:
         """Bring a running jail its new addresses, and announce them, before the old ones are withdrawn and removed."""
         leaving = [p for p in self.announced if p not in wanted and not self._held_elsewhere(p)]
         joining = tuple(prefix for prefix in wanted if prefix not in self.announced)
         if not (leaving and joining) or config is None or self.jail is None or not self.jail.vnet:
             return view
+        drained = self._shared.drained(self.name)
         await self._network(view, replace(config, addresses=(*config.addresses, *leaving)))
-        self._announce(wanted, Attributes())
+        if self._shared.drained(self.name) == drained:
+            self._announce(wanted, attributes)
         if not await self._shared.speaker.settled(joining, self._shared.settle_for):
             log.warning("the new addresses were not acknowledged in time; going on", extra={"jail": self.name})
-        return self._view or view
+        return self._view or await self._present(config)
 
-    def _without(self, config: JailConfig, others: Callable[[Prefix], bool]) -> JailConfig | None:
-        left = tuple(prefix for prefix in config.addresses if not others(prefix))
-        return replace(config, addresses=left) if left else None
+    def _part(self, config: JailConfig) -> JailConfig | None:
+        """Return the config with what no other jail holds; where nothing is left, with what the jail has now."""
+        before = tuple(host_prefix(text) for text in self.memory.granted)
+        for addresses in (config.addresses, before):
+            free = tuple(prefix for prefix in addresses if not self._held_elsewhere(prefix))
+            if free:
+                return replace(config, addresses=free)
+        return None
 
     def _held_elsewhere(self, prefix: Prefix) -> bool:
         return self._shared.claims.of_another(self.name, address(prefix))
@@ -540,7 +588,8 @@ class Worker:
                 extra={"jail": self.name, "seconds": self._shared.settle_for},
             )
 
-    async def _network(self, view: HostView, config: JailConfig | None) -> None:
+    async def _network(self, view: HostView, config: JailConfig | None) -> bool:
+        """Carry out the plan; tell whether an address that was removed inside keeps coming back."""
         shared, stand = self._shared, self.target.stand
         link = self._link(view, config)
         inside = await self._inside(view, config, link)
@@ -568,13 +617,18 @@ class Worker:
             self._view = self._concerning(planning.expect(case), config) if ours else None
         self._done(case, link, expired=expired and not _rejecting(commands))
         self.stands, self._config = stand, config
-        if planning.removes_inside(commands):
-            self.memory = replace(self.memory, wired=None)
-            self.stands, self._dirty = None, True
         if commands:
             made = Stand.WIRED if stand in _OPEN else stand
             shared.store.note(self.name, made, self.target.reason)
             log.info("network: %s", made, extra={"jail": self.name, "reason": self.target.reason})
+        losing = planning.loses_address(commands)
+        again, self._relooked = self._relooked, losing and not self._relooked
+        if losing:
+            self.memory = replace(self.memory, wired=None)
+        if self._relooked:
+            self._view = self.stands = None
+            self._dirty = True
+        return losing and again
 
     async def _inside(self, view: HostView, config: JailConfig | None, link: Link | None) -> NetView | None:
         """Look inside the jail, where that is not known to be right; None where there is no need."""
@@ -586,12 +640,19 @@ class Worker:
             and memory.granted == _texts(config)
             and memory.how is shared.how()
             and bool(memory.adopted) is link.adopted
+            and memory.lent == self._case(view, config).lent
+            and self._serves(view, link)
         ):
             return None
         if lack := shared.host.lacks(self.jail):
             raise Refused(lack)
         own = links.owned(view, self.name) is not None and not links.inner_on_host(view, self.name)
         return await shared.host.inside(self.name) if own or link.adopted else None
+
+    def _serves(self, view: HostView, link: Link) -> bool:
+        """Tell whether a manager's link carries our group: a fresh one of the same name has not."""
+        outer = links.outer_end(view, self.name, link)
+        return not link.adopted or (outer is not None and naming.GROUP in outer.groups)
 
     def _remember_first(self, case: Case, link: Link | None, commands: list[planning.Command]) -> None:
         """Remember what is about to be done and would be lost in a crash: rejects, and what is taken from a manager."""
@@ -619,9 +680,11 @@ class Worker:
         if stand in _OPEN and self.jail is not None and case.config is not None:
             left = tuple(text for text in self.memory.rejects if text not in texts)
             how = How.PLAIN if link is None else case.how
-            self.memory = replace(self.memory, rejects=left, granted=texts, wired=self.jail.jid, how=how)
+            self.memory = replace(
+                self.memory, rejects=left, granted=texts, wired=self.jail.jid, how=how, lent=case.lent
+            )
         elif stand is Stand.ABSENT:
-            self.memory = replace(self.memory, granted=(), wired=None, **_NOT_ADOPTED)
+            self.memory = replace(self.memory, granted=(), wired=None, lent="", **_NOT_ADOPTED)
         elif stand is Stand.PAIRED and not (link and link.adopted):
             self.memory = replace(self.memory, **_NOT_ADOPTED)
 
@@ -661,6 +724,7 @@ class Worker:
             Stand.WIRED,
         ):
             due.append(memory.phase_at + patience.starting_for)
+        due = [at for at in due if at > now]
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -261,7 +261,7 @@ class _Files:
 
 
 def _read(config: Config) -> _Files:
-    sources = Sources.of(config)
+    sources = Sources.of(config, ask_all=True)
     sources.refresh()
     found: dict[str, tuple[Manager, Said]] = {}
     for manager in managers_of(config):

@@ -15,7 +15,7 @@ from mobility.network.command import Result
 
 FLOOR, CEILING = (5, 0, 15), (6,)
 """ExaBGP's first release that this is made for, and the first that it is not."""
-INSTALL = "pkg install py311-exabgp"
+INSTALL = "/usr/local/libexec/mobility/venv/bin/pip install --upgrade exabgp"
 KERNEL = "kernel"
 """What ExaBGP wants as the password on FreeBSD, where keys are the kernel's (exabgp/reactor/network/tcp.py, md5)."""
 

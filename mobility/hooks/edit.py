@@ -110,10 +110,11 @@ class Editor(Protocol):
         """Return what restores the files to the byte; what others changed since then is kept."""
 
 
-def read(jail: str, path: Path) -> bytes | None:
+def read(jail: str, path: Path, *, anybodys: bool = False) -> bytes | None:
     """Return the bytes of a manager's file, None where it is not there.
 
-    Raises HooksError, naming `jail`, for links, whatever is no regular file, more than MAX_BYTES, and what can not be read.
+    Raises HooksError, naming `jail`, for links, whatever is no regular file, more than MAX_BYTES, what can not be read, and,
+    but for `anybodys`, what others than root could have written: its addresses would become grants.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -131,6 +132,12 @@ def read(jail: str, path: Path) -> bytes | None:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise HooksError(f"jail {jail}: {path} is no regular file, nothing was changed")
+        others = status.st_uid not in (0, os.geteuid()) or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+        if others and not anybodys:
+            raise HooksError(
+                f"jail {jail}: {path} may be written by others than root: see what it says, then: "
+                f"chown root {path} && chmod 644 {path}"
+            )
         if status.st_size > MAX_BYTES:
             raise HooksError(f"jail {jail}: {path} is larger than {MAX_BYTES} bytes, nothing was changed")
         with os.fdopen(descriptor, "rb", closefd=False) as file:
@@ -252,7 +259,7 @@ class _Step:
 
     def _verify(self) -> None:
         change = self.change
-        if read(change.jail, change.path) != change.before:
+        if read(change.jail, change.path, anybodys=True) != change.before:
             raise HooksError(
                 f"jail {change.jail}: {change.path} has changed since it was read, nothing was changed: run the command again"
             )

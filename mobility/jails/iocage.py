@@ -170,6 +170,10 @@ class Iocage:
             return []
         return [f"{PREFIX}{name}" for name in entries if not unfit(name) and self._config(name).is_file()]
 
+    def faults(self) -> list[str]:
+        """Return none: each jail has a file of its own, whose faults are the jail's."""
+        return []
+
     def signature(self, jail: str, *, requests: bool) -> Signature:
         """Return what changes whenever `read` could answer something else; () where there is no such jail."""
         folder = _folder(jail)

@@ -115,6 +115,10 @@ class JailConfFile:
                 found[name] = None
         return list(found)
 
+    def faults(self) -> list[str]:
+        """Return what is wrong with the files: jails that were read before still count, others are not known."""
+        return [root.fault for root in self._roots.values() if root.fault]
+
     def signature(self, jail: str, *, requests: bool) -> Signature:  # noqa: ARG002  # jails of jail(8) ask for nothing
         """Return what changes with each file that has a part in the jail; () where no file has a block of it."""
         found = self._find(jail)

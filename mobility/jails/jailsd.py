@@ -168,9 +168,12 @@ class Folder:
                         with contextlib.suppress(FileNotFoundError):  # removed since it was listed
                             found[entry.name.removesuffix(SUFFIX)] = signature_of(entry.stat(follow_symlinks=False))
             self.problems.pop("", None)
+        except FileNotFoundError:
+            self.problems[""] = [Problem(str(self._path), None, f"is not there: mkdir -p {self._path}")]
         except OSError as error:
-            why = f"can not be read ({error.strerror}): mkdir -p {self._path}"
-            self.problems[""] = [Problem(str(self._path), None, why)]
+            # what was read still counts: a host short of descriptors must not lose its jails
+            self.problems[""] = [Problem(str(self._path), None, f"can not be read: {error.strerror}")]
+            return set()
         changed = {name for name in {*found, *self._seen} if found.get(name) != self._seen.get(name)}
         for name in changed:
             self._read(name, there=name in found)

@@ -62,6 +62,9 @@ class Manager(Protocol):
     def names(self) -> list[str]:
         """Return jail(8)'s names of the jails that it knows; none where its folder is not there."""
 
+    def faults(self) -> list[str]:
+        """Return what keeps `names` from knowing all of them, as of its last call; each a sentence for the operator."""
+
     def signature(self, jail: str, *, requests: bool) -> Signature:
         """Return what changes whenever `read` could answer something else; () where it does not know the jail."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 from mobility.config import Config, Problem, allows
 from mobility.jails import jailsd
@@ -12,6 +13,8 @@ from mobility.jails.jailconf_jails import JailConfFile
 from mobility.jails.jailsd import Entry, JailConfig
 from mobility.jails.said import Manager, Said, Signature
 from mobility.model import Prefix, address, host_prefix
+
+T = TypeVar("T")
 
 
 def managers_of(config: Config) -> list[Manager]:
@@ -34,7 +37,10 @@ def combine(name: str, entry: Entry | None, said: Said | None, allowed: Sequence
     the manager's, until an entry or our hooks say that it is to be ours.
     """
     if said is not None and said.ends and entry is None and not said.hooks:
-        untouched = f"{said.source}: {said.manager} wires it by itself: mobility hooks install {said.manager}"
+        its_name = name.removeprefix("ioc-") if said.manager == Iocage.name else name
+        untouched = (
+            f"{said.source}: {said.manager} wires it by itself: mobility hooks install {said.manager} {its_name}"
+        )
         return JailConfig(name, (), said.source, (untouched,) if said.addresses else (), None, said.vnet)
     ends = said.ends[0] if said and said.ends and not (entry and entry.link == jailsd.OURS) else None
     vnet = said.vnet if said else None
@@ -47,7 +53,8 @@ def combine(name: str, entry: Entry | None, said: Said | None, allowed: Sequence
         _take(name, text, source, granted, refused, allowed)
     within = entry.requests if entry else ()
     for text in said.requests if said else ():
-        _take(name, text, f"{source}: it asks in its own files", granted, refused, allowed, within)
+        if text.partition("/")[0] not in map(address, granted):
+            _take(name, text, f"{source}: it asks in its own files", granted, refused, allowed, within)
     return JailConfig(name, tuple(granted), source, tuple(refused), ends, vnet)
 
 
@@ -77,38 +84,60 @@ def _take(
 class Sources:
     """The jails' files, read again only where something has changed.
 
-    `jails` holds every jail that has addresses, `refused` what was not granted, by jail, and `problems` what is wrong
-    with a jail's files; a jail with a problem has no entry in `jails`.
+    `jails` holds every jail that has addresses, `refused` what was not granted or can not be read, by jail, and
+    `problems` what is wrong with a jail's files; a jail with a problem has no entry in `jails`. `ask_all`: what jails ask
+    for in their own files is read of all of them, not only of those that may ask. The agent must not depend on every
+    jail's file system: one that hangs would hang it.
     """
 
-    def __init__(self, folder: jailsd.Folder, managers: Sequence[Manager], allowed: Sequence[Prefix]) -> None:
+    def __init__(
+        self, folder: jailsd.Folder, managers: Sequence[Manager], allowed: Sequence[Prefix], *, ask_all: bool = False
+    ) -> None:
         self.jails: dict[str, JailConfig] = {}
         self.refused: dict[str, tuple[str, ...]] = {}
         self.problems: dict[str, list[Problem]] = {}
         self._folder = folder
         self._managers = tuple(managers)
         self._allowed = tuple(allowed)
+        self._ask_all = ask_all
         self._seen: dict[str, tuple[Manager, Signature]] = {}
+        self._names: dict[str, list[str]] = {}
+        self._missed: set[str] = set()
+        """Jails that no manager knew any more at the last refresh: a file that is being written is empty for a moment."""
 
     @classmethod
-    def of(cls, config: Config) -> Sources:
+    def of(cls, config: Config, *, ask_all: bool = False) -> Sources:
         """Return the sources that a configuration names, nothing read yet."""
         folder = jailsd.Folder(config.paths.jails_d, config.host.allowed)
-        return cls(folder, managers_of(config), config.host.allowed)
+        return cls(folder, managers_of(config), config.host.allowed, ask_all=ask_all)
 
     def refresh(self) -> set[str]:
         """Read what has changed; return the names of the jails concerned."""
         changed = self._folder.refresh()
-        self._take_problem("")
-        names = {name for manager in self._managers for name in manager.names()}
+        faults = [*self._folder.problems.get("", ())]
+        for manager in self._managers:
+            try:
+                self._names[manager.name] = manager.names()
+                faults += [Problem(manager.name, None, fault) for fault in manager.faults()]
+            except OSError as error:
+                # its jails stay as they were read
+                faults.append(Problem(manager.name, None, f"its jails can not be listed: {error}"))
+        names = {name for several in self._names.values() for name in several}
         changed |= {name for name in names | self._seen.keys() if self._seen.get(name) != self._find(name)}
+        gone = {name for name in changed & self._seen.keys() if self._find(name) is None}
+        changed -= gone - self._missed
+        self._missed = gone - self._missed
         for name in changed - {""}:
             self._read(name)
+        self.problems.pop("", None)
+        if faults:
+            self.problems[""] = faults
         return changed - {""}
 
     def refresh_one(self, name: str) -> bool:
         """Read one jail's files if they have changed; tell whether they have."""
-        if not self._folder.refresh_one(name) and self._find(name) == self._seen.get(name):
+        found = self._find(name)
+        if not self._folder.refresh_one(name) and (found == self._seen.get(name) or found is None):
             return False
         self._read(name)
         return True
@@ -122,19 +151,14 @@ class Sources:
     def _asks(self, name: str) -> bool:
         """Tell whether what the jail itself asks for matters."""
         entry = self._folder.entries.get(name)
-        return entry is None or not entry.addresses
-
-    def _take_problem(self, name: str) -> None:
-        if name in self._folder.problems:
-            self.problems[name] = self._folder.problems[name]
-        else:
-            self.problems.pop(name, None)
+        return bool(entry and entry.requests and not entry.addresses) or (
+            self._ask_all and not (entry and entry.addresses)
+        )
 
     def _read(self, name: str) -> None:
-        self.jails.pop(name, None)
-        self.refused.pop(name, None)
-        self._take_problem(name)
-        found, said = self._find(name), None
+        problems = [*self._folder.problems.get(name, ())]
+        entry = self._folder.entries.get(name)
+        found, said, unreadable = self._find(name), None, ""
         if found is None:
             self._seen.pop(name, None)
         else:
@@ -142,19 +166,27 @@ class Sources:
             manager = found[0]
             try:
                 said = manager.read(name, requests=self._asks(name))
-            except ValueError as error:
-                problem = Problem(f"{manager.name}: jail {name}", None, str(error))
-                self.problems[name] = [*self.problems.get(name, ()), problem]
-        entry = self._folder.entries.get(name)
-        if name in self.problems or (entry is None and said is None):
-            return
-        jail = combine(name, entry, said, self._allowed)
-        if jail.refused:
-            self.refused[name] = jail.refused
-        if jail.addresses:
-            self.jails[name] = jail
-        elif entry is not None:
-            self.problems[name] = [Problem(entry.source, None, _nothing(jail))]
+            except (OSError, ValueError) as error:
+                unreadable = f"{manager.name}: {error}"
+        if unreadable and not (entry and entry.addresses):
+            problems.append(Problem(f"jail {name}", None, unreadable))
+        jail = None
+        if not problems and (entry is not None or said is not None):
+            jail = combine(name, entry, said, self._allowed)
+            if entry is not None and not jail.addresses:
+                problems.append(Problem(entry.source, None, _nothing(jail)))
+        refused = (*(jail.refused if jail else ()), *([unreadable] if unreadable and not problems else ()))
+        _put(self.problems, name, problems)
+        _put(self.refused, name, refused)
+        _put(self.jails, name, jail if jail and jail.addresses else None)
+
+
+def _put(table: dict[str, T], name: str, value: T | None) -> None:
+    """Set an entry, or remove it where there is nothing to say."""
+    if value:
+        table[name] = value
+    else:
+        table.pop(name, None)
 
 
 def _nothing(jail: JailConfig) -> str:

@@ -18,6 +18,8 @@ from pathlib import Path
 
 OUTPUT_LIMIT = 64 * 1024 * 1024
 """Bytes of output taken from the host's own commands: `netstat -rn` of 100,000 routes is some 15 MB as JSON."""
+KILLED_WITHIN = 1.0
+"""Seconds for which a killed command is waited for."""
 JAIL_OUTPUT_LIMIT = 256 * 1024
 """Bytes of output taken from a jail."""
 _CHUNK = 65536
@@ -134,4 +136,6 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
     # its own session (start_new_session), so the group is this command and what it started, nothing else
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    # one that waits for a dead disk can not die yet: subprocess reaps it when it does
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(KILLED_WITHIN)

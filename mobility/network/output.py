@@ -118,25 +118,31 @@ class NetView:
 
     @cached_property
     def with_ipv4(self) -> Interface | None:
-        """An interface with an IPv4 address of the host's: outside 127/8, and not lent to a jail's link.
+        """An interface with an IPv4 address of the host's: outside 127/8, and not for jails. lo0 comes first.
 
-        IPv4 over IPv6 next hops need one (transcript 3-routes).
+        IPv4 over IPv6 next hops need one (transcript 3-routes). Links of jails carry it once more, and other loopbacks
+        are where jails without a vnet have theirs.
         """
-        return next(
-            (
-                interface
-                for several in self.interfaces.values()
-                for interface in several
-                if naming.GROUP not in interface.groups and any(not text.startswith("127.") for text in interface.inet)
-            ),
-            None,
-        )
+        own = [
+            interface
+            for several in self.interfaces.values()
+            for interface in several
+            if interface.name == "lo0" or not {naming.GROUP, "lo"} & interface.groups
+        ]
+        own.sort(key=lambda interface: (not _own_ipv4(interface, dummy=False), interface.name != "lo0"))
+        return next((one for one in own if _own_ipv4(one)), None)
 
     @property
     def ipv4(self) -> str:
         """The host's own IPv4 address, "" where it has none but 127/8."""
-        found = self.with_ipv4.inet if self.with_ipv4 else ()
-        return next((text for text in found if not text.startswith("127.")), "")
+        found = self.with_ipv4
+        return next(iter(_own_ipv4(found, dummy=False) + _own_ipv4(found)), "") if found else ""
+
+
+def _own_ipv4(interface: Interface, *, dummy: bool = True) -> list[str]:
+    """Return an interface's IPv4 addresses outside 127/8; the dummy of RFC 7600, which is nobody's own, only if asked."""
+    texts = [text for text in interface.inet if not text.startswith("127.")]
+    return [text for text in texts if dummy or text != naming.DUMMY_IPV4]
 
 
 @lru_cache(maxsize=256)

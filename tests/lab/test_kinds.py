@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
+from tests.lab.faults import eventually, status_of_host
 from tests.lab.invariants import await_rest, status
-from tests.lab.topology import Host, Lab
+from tests.lab.topology import REPOSITORY, Host, Lab
 
 IPV4, IPV6 = "198.51.100.7", "2001:db8:7::7"
 PREFIXES = (f"{IPV4}/32", f"{IPV6}/128")
@@ -212,7 +216,117 @@ def test_a_file_that_asks_for_anothers_address_costs_a_running_jail_nothing(read
     announced(ready, a, ("198.51.100.9/32",))
 
 
+def test_two_jails_swap_their_addresses_while_they_run(ready: Lab) -> None:
+    a, _ = ready.hosts
+    for jail, addresses in (("web1", ["198.51.100.7"]), ("web2", ["198.51.100.8"])):
+        a.define_jail(jail, addresses)
+        a.start_jail(jail)
+    both = {"web1": ("198.51.100.7",), "web2": ("198.51.100.8",)}
+    await_rest(ready, a, both)
+    pair = a.run(["ifconfig", "mob-web1"]).stdout
+    a.grant("web1", ["198.51.100.8"])
+    assert any("held by jail web2" in status(a, "web1")["reason"] for _ in range(40))
+    await_rest(ready, a, both)
+    a.grant("web2", ["198.51.100.7"])
+    # each waits for the other: nobody loses what it has, and the operator is told
+    assert any("held by jail web1" in status(a, "web2")["reason"] for _ in range(40))
+    await_rest(ready, a, both)
+    a.grant("web2", ["198.51.100.9"])
+    await_rest(ready, a, {"web1": ("198.51.100.8",), "web2": ("198.51.100.9",)})
+    assert a.run(["ifconfig", "mob-web1"]).stdout == pair
+
+
+def test_jails_without_a_vnet_may_share_an_address(ready: Lab) -> None:
+    a, _ = ready.hosts
+    a.run(["ifconfig", "lo1", "create"])
+    a.run(["ifconfig", "lo1", "inet", f"{IPV4}/32", "alias"])
+    for jail in ("web1", "web2"):
+        a.define_jail(jail, (), vnet=False, more=f'ip4.addr = "{IPV4}";')
+        a.start_jail(jail)
+    announced(ready, a, PREFIXES[:1])
+    assert "held by jail web1" in status(a, "web2")["reason"]
+    a.stop_jail("web1")
+    assert any(status(a, "web2")["announced"] for _ in range(40))
+    announced(ready, a, PREFIXES[:1])
+    a.stop_jail("web2")
+    withdrawn(ready, PREFIXES[:1])
+
+
+def test_the_hosts_address_changes_where_ipv4_goes_by_interface_routes(by_interface: Lab) -> None:
+    a, _ = by_interface.hosts
+    a.start_jail("web1")
+    announced(by_interface, a)
+    a.run(["ifconfig", "lo0", "inet", "192.0.2.101/32", "alias"])
+    a.run(["ifconfig", "lo0", "inet", f"{a.ipv4}/32", "-alias"])
+    # the host's own way out was found by the address, and went with it (in_ifadown)
+    a.run(["route", "-n", "add", "default", "-inet6", a.spine_address], check=False)
+    eventually(lambda: "192.0.2.101" in a.run(["ifconfig", "mob-web1"]).stdout, "the new address", a)
+    eventually(lambda: reaches(by_interface, IPV4), "the jail", a)
+    outer = a.run(["ifconfig", "mob-web1"]).stdout
+    assert ("192.0.2.101" in outer, f"{a.ipv4} " in outer) == (True, False)
+    assert reaches(by_interface, IPV4, IPV6)
+    assert "192.0.2.101" in a.run(["jexec", "web1", "netstat", "-rn", "-f", "inet"]).stdout
+
+
+# -- drained and not
+
+
+def test_an_undrain_while_the_host_drains_for_its_shutdown(ready: Lab) -> None:
+    a, _ = ready.hosts
+    a.stop_agent()
+    a.configure(agent={**QUICK, "drain_for": 3.0})
+    a.start_agent()
+    a.define_jail("web1", PREFIXES)
+    a.start_jail("web1")
+    announced(ready, a)
+    drain = a.popen(
+        [sys.executable, "-m", "mobility", "drain", "--config", str(a.config), "--until-boot"],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    eventually(lambda: bool(status_of_host(a)["drained"]), "the drain", a)
+    a.mobility("undrain", "--until-boot")
+    assert drain.wait(20) == 1
+    await_rest(ready, a, WEB1)
+    # and withdrawn by a drain, an undrain brings it back
+    assert a.mobility("drain", "--until-boot").returncode == 0
+    withdrawn(ready)
+    a.mobility("undrain", "--until-boot")
+    await_rest(ready, a, WEB1)
+
+
+def test_a_drain_of_the_host_announces_nothing_that_was_drained_before(ready: Lab) -> None:
+    a, _ = ready.hosts
+    a.define_jail("web1", PREFIXES)
+    a.start_jail("web1")
+    announced(ready, a)
+    a.mobility("drain", "web1")
+    withdrawn(ready)
+    ready.spine.fib.changes.clear()
+    a.mobility("drain")
+    assert not ready.spine.fib.changes
+
+
 # -- broken from inside
+
+
+def test_a_jail_that_puts_back_what_is_removed_holds_up_nobody(ready: Lab) -> None:
+    a, _ = ready.hosts
+    again = "while :; do ifconfig in-web1 inet 198.51.100.99/32 alias; done >/dev/null 2>&1 &"
+    a.define_jail("web1", PREFIXES, start=again)
+    a.define_jail("web2", ["198.51.100.8"])
+    a.start_jail("web1")
+    a.start_jail("web2")
+    announced(ready, a, (*PREFIXES, "198.51.100.8/32"))
+    assert any("come back at once" in status(a, "web1")["reason"] for _ in range(60))
+    a.mobility("drain")
+    withdrawn(ready, (*PREFIXES, "198.51.100.8/32"))
+    a.mobility("undrain")
+    announced(ready, a, (*PREFIXES, "198.51.100.8/32"))
+    before = len(a.mobility("events", "web1").stdout.splitlines())
+    assert before < 200
+    a.stop_jail("web1")
 
 
 BREAKING = {

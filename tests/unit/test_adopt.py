@@ -84,7 +84,7 @@ def test_the_default_that_an_address_takes_along_comes_back_in_the_same_run() ->
     ways = tuple(Route(v, "default", "fe80::1%vnet0", "UGS", "vnet0") for v in (4, 6))
     memory = Memory(granted=("198.51.100.8", V4, V6))
     commands = planning.plan(case(Stand.WIRED, view(OUTER), inside=inside(end, defaults=ways), memory=memory))
-    assert planning.removes_inside(commands)
+    assert planning.loses_address(commands)
     within = [command for command in commands if command.in_jail]
     assert [" ".join(command.argv) for command in within] == [
         "jexec web1 ifconfig vnet0 inet 198.51.100.8/32 -alias",
@@ -293,6 +293,7 @@ def test_the_dummy_serves_where_the_host_has_no_ipv4() -> None:
 def test_a_switched_kernel_is_followed() -> None:
     before = planning.expect(case(Stand.WIRED, view(), OURS, how=How.INTERFACE))
     assert lines(case(Stand.WIRED, before, OURS)) == [
+        "ifconfig mob-web1 inet 203.0.113.1/32 -alias",
         f"route -n delete -host {V4}",
         f"route -n add -host {V4} -inet6 fe80::2%mob-web1",
     ]

@@ -74,7 +74,7 @@ def test_a_drain_of_a_shutdown_is_its_own_and_bounded(agent: FakeAgent, capsys: 
 def test_an_operators_drain_is_not(agent: FakeAgent, capsys: pytest.CaptureFixture[str]) -> None:
     assert agent.run("drain", "web1", "db1") == cli.EX_OK
     assert agent.asked == [{"op": "drain", "names": ["web1", "db1"]}]
-    assert "`mobility undrain` announces again" in capsys.readouterr().out
+    assert "`mobility undrain web1 db1` announces again" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("until_boot", [False, True])

@@ -117,3 +117,19 @@ def test_a_description_names_jail_and_pair() -> None:
     assert naming.described("mobility jail web1") is None
     assert naming.described("mobility jail a b epair7") is None
     assert naming.described("mobility jail web1 epair7\nmob-x: flags=8863<UP>") is None
+
+
+def test_the_hosts_own_ipv4_is_neither_the_dummy_nor_a_jails() -> None:
+    text = (
+        "lo0: flags=8049<UP> metric 0 mtu 16384\n\tinet 192.0.0.8 netmask 0xffffffff\n\tgroups: lo\n"
+        "lo1: flags=8049<UP> metric 0 mtu 16384\n\tinet 198.51.100.9 netmask 0xffffffff\n\tgroups: lo\n"
+        "mob-web1: flags=8049<UP> metric 0 mtu 1500\n\tinet 203.0.113.1 netmask 0xffffffff\n\tgroups: epair mobility\n"
+    )
+    assert output.NetView(output.interfaces(text)).ipv4 == "192.0.0.8"
+    em0 = "em0: flags=8049<UP> metric 0 mtu 1500\n\tinet 203.0.113.1 netmask 0xffffff00 broadcast 203.0.113.255\n"
+    net = output.NetView(output.interfaces(em0 + text))
+    assert net.ipv4 == "203.0.113.1"
+    assert net.interfaces["em0"][0].wide == {"203.0.113.1"}
+    own = text.replace("\tgroups: lo\nlo1", "\tinet 192.0.2.1 netmask 0xffffffff\n\tgroups: lo\nlo1")
+    assert output.NetView(output.interfaces(em0 + own)).ipv4 == "192.0.2.1"
+    assert output.NetView(output.interfaces("".join(text.partition("lo1")[1:]))).ipv4 == ""

@@ -181,7 +181,7 @@ def test_every_command_is_in_the_table() -> None:
 
 def test_the_exit_statuses_are_those_of_the_program() -> None:
     told = {int(row[0]) for row in table(PAGE, "### Exit statuses")}
-    assert told == {cli.EX_OK, cli.EX_FAILED, cli.EX_USAGE, cli.EX_DATAERR, cli.EX_CONFIG}
+    assert told == {cli.EX_OK, cli.EX_FAILED, cli.EX_USAGE, cli.EX_DATAERR, cli.EX_CONFIG, cli.EX_INTERRUPTED}
 
 
 def test_every_target_of_the_makefile_is_told_and_exists() -> None:

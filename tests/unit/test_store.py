@@ -54,16 +54,20 @@ def test_a_drain_for_shutdown_ends_with_the_boot(tmp_path: Path) -> None:
     assert Store(tmp_path / "db", "boot2").drains() == {"web1": 1000.0}
 
 
-def test_a_database_of_version_1_keeps_its_drains_and_history(tmp_path: Path) -> None:
+def test_a_database_of_version_1_is_taken_over(tmp_path: Path) -> None:
     path = tmp_path / "db"
     old = sqlite3.connect(path)
     old.executescript(
         """
-        CREATE TABLE jail (name TEXT PRIMARY KEY, boot TEXT NOT NULL, phase TEXT) WITHOUT ROWID;
+        CREATE TABLE jail (name TEXT PRIMARY KEY, boot TEXT NOT NULL, phase TEXT, phase_at REAL NOT NULL, jid INTEGER,
+            seen_at REAL NOT NULL, started INTEGER, rejects TEXT NOT NULL, rejects_at REAL NOT NULL,
+            granted TEXT NOT NULL, wired INTEGER, announced_at REAL NOT NULL) WITHOUT ROWID;
         CREATE TABLE drain (name TEXT PRIMARY KEY, since REAL NOT NULL) WITHOUT ROWID;
         CREATE TABLE history (id INTEGER PRIMARY KEY, at REAL NOT NULL, jail TEXT NOT NULL, what TEXT NOT NULL,
             detail TEXT NOT NULL);
-        INSERT INTO jail VALUES ('web1', 'boot', NULL);
+        INSERT INTO jail VALUES ('web1', 'boot', 'prestop', 12.5, 7, 10.0, 7, '198.51.100.7', 13.0,
+            '198.51.100.7 2001:db8:7::7', 7, 0.0);
+        INSERT INTO jail VALUES ('web2', 'boot', NULL, 0.0, 3, 1.0, NULL, '', 0.0, '', NULL, 0.0);
         INSERT INTO drain VALUES ('web1', 1000.0);
         INSERT INTO history (at, jail, what, detail) VALUES (1000.0, 'web1', 'announced', '');
         PRAGMA user_version=1;
@@ -73,9 +77,7 @@ def test_a_database_of_version_1_keeps_its_drains_and_history(tmp_path: Path) ->
     store = Store(path, "boot")
     assert store.drains() == {"web1": 1000.0}
     assert [line.what for line in store.history(limit=10)] == ["announced"]
-    assert store.memories() == {}
-    store.remember("web1", MEMORY)
-    assert store.memories() == {"web1": MEMORY}
+    assert store.memories() == {"web1": MEMORY, "web2": Memory(jid=3, seen_at=1.0)}
 
 
 def test_history_is_in_order_and_pruned(tmp_path: Path) -> None:

@@ -221,3 +221,14 @@ def test_paths_that_mean_something_else_to_sh_or_jail_are_refused(path: str) -> 
         Hook(Path(path))
     with pytest.raises(HooksError, match="can not stand in a hook's line"):
         Hook(config=Path(path))
+
+
+@pytest.mark.parametrize("mode", [0o666, 0o664])
+def test_what_others_could_have_written_is_not_taken_over(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "config.json"
+    path.write_text("{}")
+    path.chmod(mode)
+    with pytest.raises(HooksError, match="may be written by others"):
+        edit.read("web1", path)
+    path.chmod(0o644)
+    assert edit.read("web1", path) == b"{}"

@@ -103,6 +103,9 @@ class Folder:
     def names(self) -> list[str]:
         return [path.name for path in self.path.iterdir()]
 
+    def faults(self) -> list[str]:
+        return []
+
     def signature(self, jail: str, *, requests: bool) -> Signature:
         return stat_beneath(self.path, jail)
 
@@ -112,6 +115,19 @@ class Folder:
         if "broken" in text:
             raise ValueError("can not be read: mend it")
         return Said(jail, self.name, str(self.path / jail), vnet=True, addresses=tuple(text.split()))
+
+
+class Recording(Folder):
+    """Notes which jails' own files it was to read."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.asked: set[str] = set()
+
+    def read(self, jail: str, *, requests: bool) -> Said | None:
+        if requests:
+            self.asked.add(jail)
+        return super().read(jail, requests=requests)
 
 
 @pytest.fixture
@@ -140,9 +156,75 @@ def test_files_are_read_again_when_they_change(folders: tuple[Path, Path]) -> No
     assert manager.read_with[-1] is False
     (own / "web1.toml").unlink()
     (theirs / "web2").unlink()
-    assert files.refresh() == {"web1", "web2"}
+    assert files.refresh() == {"web1"}  # web2's file may be one that is just being written
     assert files.jails["web1"].texts == ("198.51.100.7",)
+    assert files.refresh() == {"web2"}
     assert not files.refused
+
+
+def test_a_managers_file_that_is_empty_for_a_moment_costs_nothing(folders: tuple[Path, Path]) -> None:
+    own, theirs = folders
+    files = Sources(jailsd.Folder(own, ALLOWED), [Folder(theirs)], ALLOWED)
+    (theirs / "web1").write_text("198.51.100.7")
+    files.refresh()
+    (theirs / "web1").unlink()
+    assert not files.refresh_one("web1")
+    assert not files.refresh()
+    (theirs / "web1").write_text("198.51.100.8")
+    assert files.refresh() == {"web1"}
+    assert files.jails["web1"].texts == ("198.51.100.8",)
+
+
+def test_a_fault_of_a_manager_takes_no_grant_of_jails_d_and_no_other_jail(
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, theirs = folders
+    manager = Folder(theirs)
+    files = Sources(jailsd.Folder(own, ALLOWED), [manager], ALLOWED)
+    (theirs / "web1").write_text("broken")
+    (theirs / "web2").write_text("198.51.100.8")
+    (own / "web1.toml").write_text('addresses = ["198.51.100.7"]')
+    files.refresh()
+    assert files.jails["web1"].texts == ("198.51.100.7",)
+    assert "mend it" in files.refused["web1"][0]
+    assert not files.problems
+
+    def fail() -> list[str]:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(manager, "names", fail)
+    assert not files.refresh()
+    assert set(files.jails) == {"web1", "web2"}
+    assert "Input/output error" in str(files.problems[""][0])
+    monkeypatch.undo()
+    files.refresh()
+    assert not files.problems
+
+
+def test_a_folder_that_can_not_be_read_for_now_keeps_its_jails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "web1.toml").write_text('addresses = ["198.51.100.7"]')
+    folder = jailsd.Folder(tmp_path, ALLOWED)
+    folder.refresh()
+
+    def fail(path: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(os, "scandir", fail)
+    assert not folder.refresh()
+    assert "web1" in folder.entries
+    assert "Too many open files" in str(folder.problems[""][0])
+
+
+def test_only_jails_that_may_ask_are_asked(folders: tuple[Path, Path]) -> None:
+    own, theirs = folders
+    for jail in ("asks", "silent", "given"):
+        (theirs / jail).write_text("198.51.100.7")
+    (own / "asks.toml").write_text('requests = ["198.51.100.0/28"]')
+    (own / "given.toml").write_text('addresses = ["198.51.100.8"]')
+    for ask_all, asked in ((False, {"asks"}), (True, {"asks", "silent"})):
+        manager = Recording(theirs)
+        Sources(jailsd.Folder(own, ALLOWED), [manager], ALLOWED, ask_all=ask_all).refresh()
+        assert manager.asked == asked
 
 
 def test_a_file_that_can_not_be_used_is_a_problem_of_its_jail_alone(folders: tuple[Path, Path]) -> None:
