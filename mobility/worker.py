@@ -453,17 +453,7 @@ class Worker:
         before = self.memory
         self.memory = decide.observe(self.memory, self.jail, now)
         arriving = self.memory.phase in (Phase.PRESTART, Phase.CREATED)
-        refusal = f"jail {self.name}: {grant.problem}" if grant.problem and (arriving or self.jail) else ""
-        config = grant.config
-        if config is not None and (self.jail is not None or arriving):
-            # the network of a jail without a vnet is jail(8)'s matter: no start is refused for it
-            plain = not self.jail.vnet if self.jail is not None else config.vnet is False
-            self.waits = shared.claims.take(self.name, config.texts, part=plain or self.jail is not None)
-            if self.waits:
-                refusal = "" if plain else f"jail {self.name}: {self.waits}"
-                config = self._part(config) if plain or self.jail is not None else None
-        else:
-            self.waits = ""
+        config, refusal = self._claim(grant, arriving=arriving)
         shutting, drained = shared.drained(self.name)
         self.target = decide.decide(config, self.jail, self.memory, now, shared.patience, drained=drained)
         if self.waits:
@@ -503,6 +493,20 @@ class Worker:
         if self.jail is not None and config is not None and self.target.stand is Stand.ABSENT:
             return f"jail {self.name} {self.target.reason}"
         return ""
+
+    def _claim(self, grant: Grant, *, arriving: bool) -> tuple[JailConfig | None, str]:
+        """Take the jail's addresses; return what it may have, and what is refused, "" where nothing is."""
+        config, self.waits = grant.config, ""
+        refusal = f"jail {self.name}: {grant.problem}" if grant.problem and (arriving or self.jail) else ""
+        if config is None or not (self.jail or arriving):
+            return config, refusal
+        # the network of a jail without a vnet is jail(8)'s matter: no start is refused for it
+        plain = not self.jail.vnet if self.jail is not None else config.vnet is False
+        part = plain or self.jail is not None
+        self.waits = self._shared.claims.take(self.name, config.texts, part=part)
+        if not self.waits:
+            return config, refusal
+        return self._part(config) if part else None, "" if plain else f"jail {self.name}: {self.waits}"
 
     def _wanted(self, view: HostView, config: JailConfig | None, link: Link | None) -> tuple[Prefix, ...]:
         """Return what is to be announced: of a jail without a vnet, what the host has on an interface."""
@@ -559,7 +563,10 @@ class Worker:
         others = plain or (config is not None and config.ends is not None)
         if self._view is None or (others and not self._looked):
             # what jail(8) or a manager itself changes on the host, only a whole look shows
-            self._view = self._concerning(await self._shared.host.look(), config)
+            seen = self._concerning(await self._shared.host.look(), config)
+            if seen != self._view:
+                self.stands = None
+            self._view = seen
         elif not self._looked:
             jail = await self._shared.host.jail(self.name)
             self._view = replace(self._view, jails={self.name: jail} if jail else {})

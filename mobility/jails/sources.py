@@ -55,6 +55,10 @@ def combine(name: str, entry: Entry | None, said: Said | None, allowed: Sequence
     for text in said.requests if said else ():
         if text.partition("/")[0] not in map(address, granted):
             _take(name, text, f"{source}: it asks in its own files", granted, refused, allowed, within)
+    if said is not None and said.hooks and said.vnet and not (granted or refused):
+        refused.append(
+            f"{source}: nobody grants it an address: write `addresses` or `requests` into jails.d/{name}.toml"
+        )
     return JailConfig(name, tuple(granted), source, tuple(refused), ends, vnet)
 
 

@@ -12,11 +12,12 @@ from pathlib import Path
 from tests.lab.kernel import client
 from tests.lab.kernel.releases import DEFAULT
 
-#: What makes the mount namespace: /tmp is empty but for the lab's own folder, and /sbin holds the lab's
-#: commands before Linux's, as FreeBSD has its own there. Nothing of it is seen outside. $1: the lab's folder.
+#: What makes the mount namespace: /tmp is empty but for the lab's own folder (and this repository, should it lie there),
+#: and /sbin holds the lab's commands before Linux's, as FreeBSD has its own there. Nothing of it is seen outside. $1: the
+#: lab's folder, $2: the repository.
 _MOUNTS = """
 set -e
-lab=$1; shift
+lab=$1 repository=$2; shift 2
 sbin=$(realpath /sbin)
 mkdir -p "$lab/mnt/linux" "$lab/mnt/sbin" "$lab/mnt/tmp/${lab##*/}"
 mount --bind "$sbin" "$lab/mnt/linux"
@@ -24,6 +25,7 @@ ln -s "$lab/mnt/linux/"* "$lab/mnt/sbin/"
 ln -sf "$lab/bin/"* "$lab/mnt/sbin/"
 mount --bind "$lab/mnt/sbin" "$sbin"
 mount --rbind "$lab" "$lab/mnt/tmp/${lab##*/}"
+case $repository in /tmp/*) mkdir -p "$lab/mnt$repository"; mount --rbind "$repository" "$lab/mnt$repository" ;; esac
 mount --rbind "$lab/mnt/tmp" /tmp
 exec "$@"
 """
@@ -57,7 +59,8 @@ def run(shell: Sequence[str], files: Mapping[str, str], *, kernel: str = DEFAULT
             (lab / name).parent.mkdir(parents=True, exist_ok=True)
             (lab / name).write_text(text)
         words = [shell[0], *(str(lab / word) if word in files else word for word in shell[1:])]
-        mounts = ["unshare", "--mount", "--propagation", "private", "sh", "-c", _MOUNTS, "sh", str(lab)]
+        mounts = ["unshare", "--mount", "--propagation", "private", "sh", "-c", _MOUNTS, "sh"]
+        mounts += [str(lab), str(client.REPOSITORY)]
         printed = lab / "transcript"
         with printed.open("wb") as output:
             process = subprocess.Popen(

@@ -85,6 +85,8 @@ def test_nothing_outside_the_grants_is_ever_granted(asked: list[str], nonsense: 
     said = Said("web1", "m", "f", vnet=True, addresses=(*asked, *nonsense), requests=(*asked, *nonsense))
     jail = combine("web1", Entry("web1.toml", requests=(network_prefix("198.51.100.0/28"),)), said, ALLOWED)
     assert all(any(prefix in net for net in ALLOWED) for prefix in jail.addresses)
+    hooked_up = Said("web1", "m", "f", vnet=True, hooks=True)
+    assert "nobody grants it an address" in combine("web1", None, hooked_up, ALLOWED).refused[0]
     only = Said("web1", "m", "f", vnet=True, requests=(*asked, *nonsense))
     within = network_prefix("198.51.100.0/28")
     found = combine("web1", Entry("web1.toml", requests=(within,)), only, ALLOWED)
