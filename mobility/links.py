@@ -192,6 +192,8 @@ def concerning(view: HostView, jail: str, link: Link | None, addresses: Iterable
 
 def _reduced(interface: Interface, addresses: frozenset[str], host: str) -> Interface:
     kept = {*addresses, host, *LOOPBACK.values()}
+    if all(text in kept or text.startswith("fe80:") for text in (*interface.inet, *interface.inet6)):
+        return interface  # thousands of jails share it
     return Interface(
         interface.name,
         interface.up,
