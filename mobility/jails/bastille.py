@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mobility.jails import jailconf, netblock, rcconf, rcnet
-from mobility.jails.said import Said, Signature, file_signature, hooked, read_text, stat_beneath
+from mobility.jails.said import Said, Signature, file_signature, hooked, read_managers, stat_beneath
 from mobility.model import jail_name
 
 GRANT = "mobility_addresses"
@@ -53,7 +53,7 @@ class Bastille:
             return None
         path = self.conf(jail)
         try:
-            text = _read(path)
+            text = read_managers(path)
         except FileNotFoundError:
             return None
         parsed = _jail(jail, path, text)
@@ -89,7 +89,7 @@ class Bastille:
     def _granted(self, jail: str) -> list[str]:
         path = self._jails / jail / "settings.conf"
         try:
-            settings = rcconf.parse(_read(path))
+            settings = rcconf.parse(read_managers(path))
         except FileNotFoundError:
             return []
         except ValueError as error:
@@ -111,20 +111,8 @@ def _about(path: Path, error: ValueError) -> str:
     return str(error) if str(path) in str(error) else f"{path}: {error}"
 
 
-def _read(path: Path) -> str:
-    """Return a file of root's. Raises ValueError with a sentence, FileNotFoundError where it is not there."""
-    try:
-        return read_text(path)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise ValueError(f"{path} can not be read: {error.strerror} (links are not followed)") from error
-    except ValueError as error:
-        raise ValueError(f"{path} {error}") from error
-
-
 def _jail(name: str, path: Path, text: str) -> jailconf.Jail:
-    jail = jailconf.load(path, lambda asked: text if asked == path else _read(asked)).jail(name)
+    jail = jailconf.load(path, lambda asked: text if asked == path else read_managers(asked)).jail(name)
     if jail is None:
         raise ValueError(f"{path} holds no block {name} {{ }}: Bastille starts a jail by the name of its folder")
     if jail.problems:

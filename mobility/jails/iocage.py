@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mobility.jails import rcnet
-from mobility.jails.said import Ends, Said, Signature, file_signature, read_text, stat_beneath
+from mobility.jails.said import Ends, Said, Signature, file_signature, read_managers, stat_beneath
 from mobility.model import jail_name
 
 CONFIG, DEFAULTS = "config.json", "defaults.json"
@@ -144,7 +144,7 @@ def inherited(root: Path) -> dict[str, Any]:
 
 def load(path: Path) -> dict[str, Any]:
     """Return the properties in a file of iocage's. ValueError, naming it, where it can not be used, FileNotFoundError."""
-    text = _read(path)
+    text = read_managers(path)
     try:
         return parse(text)
     except ValueError as error:
@@ -252,17 +252,6 @@ def unfit(name: str) -> str:
 def _folder(jail: str) -> str:
     name = jail.removeprefix(PREFIX)
     return name if name != jail and not unfit(name) else ""
-
-
-def _read(path: Path) -> str:
-    try:
-        return read_text(path)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise ValueError(f"{path} can not be read: {error.strerror}") from error
-    except ValueError as error:
-        raise ValueError(f"{path} {error}") from error
 
 
 def _of_hooks(jail: str, name: str, properties: Properties) -> Iterator[str]:

@@ -114,6 +114,21 @@ def read_text(path: Path, limit: int = MAX_BYTES) -> str:
         os.close(descriptor)
 
 
+def read_managers(path: Path) -> str:
+    """Return a file of a manager's, as `read_text` does.
+
+    Raises FileNotFoundError where it is not there, and ValueError with a sentence that names it for all else.
+    """
+    try:
+        return read_text(path)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ValueError(f"{path} can not be read: {error.strerror} (links are not followed)") from error
+    except ValueError as error:
+        raise ValueError(f"{path} {error}") from error
+
+
 def read_beneath(root: Path, relative: str) -> str | None:
     """Return the text of a file below a jail's root, None where it is not there.
 
