@@ -238,12 +238,6 @@ def put_event(host: Host, jail: str, phase: str, when: float, *, draft: bytes | 
     return name
 
 
-def alive(pid: int) -> bool:
-    """Tell whether a process runs: one that only waits to be buried does not."""
-    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
-    return bool(state.strip()) and not state.startswith("Z")
-
-
 def eventually(check: Callable[[], bool], what: str, host: Host, seconds: float = REST_SECONDS) -> None:
     """Wait until `check` holds, looking again at each line that the host's agent logs, and in short turns."""
     agent = running(host)

@@ -18,7 +18,6 @@ from tests.lab.faults import (
     Faults,
     Log,
     SmallDisk,
-    alive,
     await_clean,
     bridge_of,
     eventually,
@@ -32,6 +31,7 @@ from tests.lab.faults import (
 )
 from tests.lab.invariants import await_rest, status
 from tests.lab.topology import HOOK, Host, Lab
+from tests.waiting import alive, until
 
 JAIL, OTHER = "web1", "db1"
 ADDRESSES = ("198.51.100.7", "2001:db8:7::7")
@@ -136,7 +136,7 @@ def test_a_command_that_hangs_once(lab: Lab, faults: Faults, pattern: str) -> No
     host.start_jail(JAIL)
     assert faults.hung()
     # killed with all that it started
-    assert not any(alive(pid) for pid in faults.hung())
+    until(lambda: not any(alive(pid) for pid in faults.hung()), "what the hung command started lives on")
     await_clean(lab, host, RING)
 
 
@@ -149,7 +149,7 @@ def test_a_jexec_that_always_hangs(lab: Lab, faults: Faults) -> None:
     assert result.returncode == 1
     assert re.search(rf"jail {JAIL}: created: .*jexec {JAIL} .*: no answer within 1 s", result.stderr), result.stderr
     await_clean(lab, host, {})
-    assert not any(alive(pid) for pid in faults.hung())
+    until(lambda: not any(alive(pid) for pid in faults.hung()), "what the hung command started lives on")
     faults.clear()
     host.start_jail(JAIL)
     await_clean(lab, host, RING)

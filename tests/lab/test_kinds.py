@@ -21,12 +21,7 @@ ON_LO1 = f'ip4.addr = "lo1|{IPV4}"; ip6.addr = "lo1|{IPV6}/128";'
 @pytest.fixture
 def ready(lab: Lab) -> Lab:
     """Both hosts up."""
-    for host in lab.hosts:
-        host.configure(agent=QUICK)
-        host.start_agent()
-        host.start_exabgp()
-    for host in lab.hosts:
-        lab.await_session(host)
+    lab.start(agent=QUICK)
     return lab
 
 
@@ -100,12 +95,8 @@ def test_an_address_of_jail_conf_outside_the_allowed_is_not_announced_and_told(r
 @pytest.fixture
 def by_interface(lab: Lab) -> Lab:
     """Both hosts up, IPv4 by interface routes."""
+    lab.start(agent=QUICK, host={"ipv4_routes": "interface"})
     for host in lab.hosts:
-        host.configure(agent=QUICK, host={"ipv4_routes": "interface"})
-        host.start_agent()
-        host.start_exabgp()
-    for host in lab.hosts:
-        lab.await_session(host)
         host.define_jail("web1", PREFIXES)
         host.define_jail("web2", ["198.51.100.8", "2001:db8:7::8"])
     return lab
@@ -146,10 +137,7 @@ def test_a_sysctl_switched_off_while_the_agent_runs(ready: Lab) -> None:
 def test_what_the_kernel_can_is_what_is_used(kernel: str) -> None:
     with Lab(hosts=1, kernel=kernel, ipv4_links=kernel == "no-rfc5549") as lab:
         (a,) = lab.hosts
-        a.configure(agent=QUICK)
-        a.start_agent()
-        a.start_exabgp()
-        lab.await_session(a)
+        lab.start(agent=QUICK)
         a.define_jail("web1", PREFIXES)
         a.start_jail("web1")
         announced(lab, a)

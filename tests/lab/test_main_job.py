@@ -23,12 +23,8 @@ QUICK = {"look_every": 1.0, "reject_for": 0.5, "drain_for": 0.2, "settle_for": 3
 @pytest.fixture
 def ready(lab: Lab) -> Lab:
     """Both hosts up, and web1 known to both."""
+    lab.start(agent=QUICK)
     for host in lab.hosts:
-        host.configure(agent=QUICK)
-        host.start_agent()
-        host.start_exabgp()
-    for host in lab.hosts:
-        lab.await_session(host)
         host.define_jail("web1", PREFIXES)
     return lab
 

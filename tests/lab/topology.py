@@ -320,6 +320,15 @@ class Lab:
         self.spine = Spine(node.folder, node.prefix, environment, self.ground.fib("spine"), sessions)
         self.spine.start()
 
+    def start(self, **sections: dict[str, Any]) -> None:
+        """Configure every host with these sections, start its agent and ExaBGP, and wait for all sessions."""
+        for host in self.hosts:
+            host.configure(**sections)
+            host.start_agent()
+            host.start_exabgp()
+        for host in self.hosts:
+            self.await_session(host)
+
     def await_session(self, host: Host, *, up: bool = True) -> None:
         """Wait until the spine's session to a host is up (or down); what both sides said stands in the error."""
         try:

@@ -19,6 +19,7 @@ import pytest
 from tests.lab.clean import alive, members
 from tests.lab.kernel import client, processes
 from tests.lab.kernel.client import Kernel, KernelError, RunningKernel
+from tests.waiting import until
 
 QUICK = 2.0  # seconds; a command takes a few milliseconds
 UNREAD = 212_992  # what Linux keeps of a Unix socket's data for a reader that does not read (net.core.wmem_default)
@@ -193,7 +194,8 @@ def test_sigterm_ends_the_kernel_and_all_in_its_namespaces() -> None:
     kernel = client.launch()
     try:
         sleeper = kernel.popen("", ["sleep", "600"])
-        assert members(kernel.directory) == [sleeper.pid]
+        # popen answers before the child is in its namespaces
+        until(lambda: members(kernel.directory) == [sleeper.pid], "the sleeper is not in the lab's namespace")
         assert alive(kernel.directory)
         kernel.process.terminate()
         assert kernel.process.wait(QUICK * 5) == 0

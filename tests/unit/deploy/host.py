@@ -7,12 +7,11 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from tests.readme import DEPLOY
+from tests.waiting import until
 
 RC_D = DEPLOY / "freebsd" / "rc.d"
 HERE = Path(__file__).parent
@@ -122,20 +121,3 @@ class RcHost:
                         end(pid, signal.SIGKILL)
         with suppress(FileNotFoundError, ProcessLookupError):
             os.kill(self.agent, signal.SIGKILL)
-
-
-def alive(pid: int) -> bool:
-    """Tell whether a process runs; one that ended may be nobody's to reap here."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
-
-
-def until(check: Callable[[], bool], what: str, seconds: float = 10.0) -> None:
-    """Wait until `check` holds; what is waited for comes from processes that are nobody's children."""
-    end = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < end, what
-        time.sleep(0.02)

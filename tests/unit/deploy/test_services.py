@@ -19,7 +19,8 @@ import pytest
 
 from mobility import cli
 from tests.readme import REPOSITORY
-from tests.unit.deploy.host import RC_D, RcHost, alive, until
+from tests.unit.deploy.host import RC_D, RcHost
+from tests.waiting import alive, until
 
 SERVICES = sorted(RC_D.iterdir())
 RCSHUTDOWN_TIMEOUT = 90
