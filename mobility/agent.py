@@ -7,6 +7,7 @@ them only say "look at this jail now".
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import os
 import signal
@@ -14,28 +15,37 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
+from ipaddress import IPv4Address
 from typing import Any
 
 from watchdog.events import DirModifiedEvent, FileCreatedEvent, FileDeletedEvent, FileModifiedEvent, FileMovedEvent
 
 from mobility import config as configuration
-from mobility import decide, links
+from mobility import damping, decide, links, reload
 from mobility import plan as planning
-from mobility.bgp.speaker import Speaker
+from mobility.announcer import Announcer, Fabric
+from mobility.bgp import conf, ledger, ownership, run
+from mobility.bgp.grammar import prefix_text
+from mobility.bgp.ledger import Ledger
+from mobility.bgp.ownership import Claim, Kind, Policy, Record
+from mobility.bgp.speaker import Speaker, SpeakerError
 from mobility.config import Config, allows
 from mobility.control import ControlError, ControlServer
 from mobility.decide import How, Memory, Patience, Stand
 from mobility.events.spool import Event, Spool
 from mobility.events.watch import Watch
-from mobility.jails.jailsd import JailConfig
-from mobility.jails.sources import Sources, shared_addresses
+from mobility.health.manager import Health
+from mobility.holders import Holders
+from mobility.jails.jailsd import JailConfig, More, addresses_of, services_of
+from mobility.jails.sources import Sources, overlapping_services, shared_addresses
 from mobility.metrics import Metrics, MetricsError
-from mobility.model import Prefix, address, host_prefix, jail_name
+from mobility.model import Phase, Prefix, address, destination, jail_name
 from mobility.network.host import Host, Trouble
 from mobility.network.output import HostView
 from mobility.plan import Case
 from mobility.store import EVERYTHING, UNTIL_BOOT, Store
-from mobility.worker import Claims, Grant, Shared, Worker
+from mobility.uplinks import Uplinks
+from mobility.worker import Drained, Grant, Shared, Worker
 
 log = logging.getLogger(__name__)
 
@@ -68,16 +78,39 @@ class Agent:
         self._stopping = asyncio.Event()
         self._look_now = asyncio.Event()
         self._looked = asyncio.Event()
+        self._heard = asyncio.Event()
+        self._reloading = asyncio.Lock()
+        self._reloads: set[asyncio.Task[None]] = set()
         self._learning = asyncio.Lock()
         self._opening: asyncio.Task[None] | None = None
+        self._listening: asyncio.TimerHandle | None = None
+        self._granted: dict[str, tuple[str, ...]] = {}
+        """By jail, its prefixes as BGP writes them."""
+        self._granted_to: dict[str, set[str]] = {}
+        """By prefix, the jails that may have it."""
+        self._connected = False
+        self._concerned: dict[str, None] = {}
+        """Jails that have still to reconsider what the fabric shows, in the order in which it came."""
+        self._turn: asyncio.Handle | None = None
+        self._waiting: set[asyncio.Event] = set()
+        """Whoever waits for news of the fabric."""
+        self._handing: set[str] = set()
+        """Jails that another host is expected to start."""
         self.metrics = Metrics()
         self.host = Host(config.paths.commands, config.agent.command_timeout, self.metrics.command)
         self.speaker = Speaker(
-            config.bgp, config.bridge_socket, allowed=config.host.allowed, on_change=self._bgp_changed
+            config.bgp,
+            config.bridge_socket,
+            allowed=config.host.allowed,
+            on_change=self._bgp_changed,
+            mark=conf.mark(config),
         )
         self.spool = Spool(config.hooks.spool, on_reject=self.metrics.spool_rejected)
-        self.claims = Claims(self._released)
+        self.holders = Holders(self._released)
+        self.health = Health(config, self._health_changed)
         self.store: Store
+        self.ledger: Ledger
+        self.uplinks: Uplinks
         self._shared: Shared
         self._pending: dict[str, Memory] = {}
 
@@ -91,16 +124,32 @@ class Agent:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
-        loop.add_signal_handler(signal.SIGHUP, self._look_now.set)
+        loop.add_signal_handler(signal.SIGHUP, self._hangup)
         self.config.paths.run.mkdir(mode=0o755, parents=True, exist_ok=True)
         control = ControlServer(self.config.paths.run, self._handlers())
         control.claim()
         self.spool.prepare()
         self.store = Store(self.config.database, await self.host.boot_id(), self.metrics.database_error)
         self._drains = self.store.drains()
+        self._handing = self.store.handing()
         self._pending = self.store.memories()
         await self.host.learn()
-        settings = self.config.agent
+        self.uplinks = Uplinks(
+            self.config,
+            self.host,
+            self.speaker.sessions,
+            remembered=self.store.uplinks(),
+            remember=self.store.remember_uplinks,
+            note=lambda what, detail: self.store.note("", what, detail),
+        )
+        settings, owning = self.config.agent, self.config.ownership
+        self.ledger = Ledger(
+            ledger.Settings(owning.administrator, Policy(owning.moves, owning.window), owning.learn_for),
+            self.config.bgp.router_id,
+            self.speaker,
+            self.store,
+            several=[peer.name for peer in self.config.bgp.peers if peer.add_path],
+        )
         self._shared = Shared(
             host=self.host,
             host_name=self.config.host.name,
@@ -111,7 +160,10 @@ class Agent:
             patience=Patience(settings.starting_for, settings.stopping_for, settings.reject_for),
             settle_for=settings.settle_for,
             grant=self._grant,
-            claims=self.claims,
+            holders=self.holders,
+            fabric=Fabric(self.speaker, self.ledger, self.store, self.metrics),
+            health=self.health,
+            damping=self.config.damping,
             drained=self._drained,
             how=self._how,
             learn=self._learn_again,
@@ -131,6 +183,7 @@ class Agent:
             asyncio.create_task(self._looks(), name="looks"),
             asyncio.create_task(self._inspects(), name="inspects"),
             asyncio.create_task(self._prunes(), name="prune"),
+            asyncio.create_task(self.uplinks.run(), name="uplinks"),
         ]
         stop = asyncio.create_task(self._stopped(), name="stop")
         try:
@@ -138,17 +191,36 @@ class Agent:
             for task in done - {stop}:
                 task.result()  # a loop that ended has failed: its error ends the agent, and rc.d starts it anew
         finally:
-            tasks += [task for task in (stop, self._opening) if task is not None]
+            for handle in (self._listening, self._turn):
+                if handle is not None:
+                    handle.cancel()
+            tasks += [task for task in (stop, self._opening, *self._reloads) if task is not None]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await asyncio.gather(*(worker.stop() for worker in self.workers.values()))
             await control.close()
             await self.speaker.close()
+            await self.health.close()
             self.metrics.close()
             self.store.note("", "agent stopped", "routes stand")
             self.store.close()
             self.host.close()
+
+    def _hangup(self) -> None:
+        """Take up what mobility.toml says now, and look at the host (SIGHUP)."""
+        self._look_now.set()
+        task = asyncio.create_task(self._reload_and_say(), name="reload")
+        self._reloads.add(task)
+        task.add_done_callback(self._reloads.discard)
+
+    async def _reload_and_say(self) -> None:
+        try:
+            answer = await self._reload_toml({})
+        except ControlError as error:
+            log.error("mobility.toml", extra={"problem": str(error)})  # noqa: TRY400
+        else:
+            log.info("mobility.toml", extra={"changes": "; ".join(answer["changes"]) or "none"})
 
     async def _stopped(self) -> None:
         await self._stopping.wait()
@@ -159,6 +231,8 @@ class Agent:
 
     def _event(self, event: Event) -> None:
         log.info("hook", extra={"jail": event.jail, "phase": str(event.phase), "event": event.id})
+        if event.phase in (Phase.PRESTART, Phase.POSTSTOP):
+            self._hand([event.jail], ended=True)
         before = self._complaints(event.jail)
         if self._files.refresh_one(event.jail):  # a grant written a moment before the start counts
             self._granted_anew(event.jail, before)
@@ -170,6 +244,7 @@ class Agent:
         if worker is None:
             worker = Worker(name, self._shared, self._pending.pop(name, Memory()))
             self.workers[name] = worker
+            self._index(name)
         return worker
 
     async def _prunes(self) -> None:
@@ -204,7 +279,7 @@ class Agent:
                 if str(error) != self.trouble:
                     log.error("the host can not be looked at", extra={"problem": str(error)})  # noqa: TRY400
                 self.trouble = str(error)
-            self.metrics.refresh(self.snapshot())
+            self.metrics.refresh(self.snapshot() | {"checks": self._checks()})
             wait = self.config.agent.look_every if self.view is not None else BOOT_ATTEMPT_EVERY
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait):
@@ -255,10 +330,15 @@ class Agent:
         first = self.view is None
         self.looked_at = time.time()
         changed, self.view = view is not self.view, view
+        self.uplinks.look(view, began)
         if first:
             adopted = {name: memory.adopted for name, memory in self._pending.items() if memory.adopted}
-            for text, jail in links.holders(shared_addresses(self._files.jails.values()), view, adopted).items():
-                self.claims.take(jail, [text])
+            jails = list(self._files.jails.values())
+            shared = {**shared_addresses(jails), **overlapping_services(jails)}
+            for text, jail in links.holders(shared, view, adopted).items():
+                self.holders.take(jail, [text])
+        # one that was handed over is gone once it has stopped
+        self._hand([name for name in self._handing if name not in view.jails], ended=True)
         names = {*self._files.jails, *self._files.problems, *links.made_for(view), *self._pending, *self.workers}
         for count, name in enumerate(sorted(names - {""}), 1):
             if count % JAILS_PER_TURN == 0:
@@ -268,6 +348,8 @@ class Agent:
             if worker is None and not self._concerns(name, view):
                 self._pending.pop(name, None)
                 continue
+            if worker is None and first and name in view.jails and name not in self._pending:
+                self._pending[name] = Memory(found=True)
             worker = worker or self._worker(name)
             if changed or worker.problem or worker.stands is None:
                 worker.look(view, began)
@@ -278,11 +360,16 @@ class Agent:
             self.store.remember(name, Memory())
             await worker.stop()
         if first:
+            self._bgp_changed()
             self._looked.set()
             self._opening = asyncio.create_task(self._open(), name="open")
 
     async def _open(self) -> None:
-        """Once every jail was dealt with, let what no jail explains be withdrawn: routes of before a restart."""
+        """Once every jail was dealt with, let what no jail explains be withdrawn: routes of before a restart.
+
+        A jail whose claim was lost with the database claims again only when the fabric was heard.
+        """
+        await self._heard.wait()
         await asyncio.gather(*(worker.settled() for worker in self.workers.values()))
         self.speaker.open_for_withdrawals()
 
@@ -295,10 +382,10 @@ class Agent:
             or (
                 name in self._files.jails
                 and (
-                    name in view.jails or any(address(p) in view.net.routes for p in self._files.jails[name].addresses)
+                    name in view.jails or any(text in view.net.routes for text in self._files.jails[name].destinations)
                 )
             )
-            or bool(memory.rejects or memory.phase or memory.adopted)
+            or bool(memory.rejects or memory.phase or memory.adopted or memory.damping.penalty)
         )
 
     def _reload(self) -> None:
@@ -313,6 +400,7 @@ class Agent:
         return (*map(str, self._files.problems.get(name, ())), *self._files.refused.get(name, ()))
 
     def _granted_anew(self, name: str, before: tuple[str, ...]) -> None:
+        self._index(name)
         now = self._complaints(name)
         if now and now != before and (name in self._files.problems or name in self.workers):
             log.error("configuration", extra={"jail": name, "problem": "; ".join(now)})
@@ -328,28 +416,89 @@ class Agent:
         problem = self._problem(name)
         config = self._files.jails.get(name)
         if config is None and (problem or "" in self._files.problems):
-            last = tuple(host_prefix(text) for text in memory.granted)
-            last = tuple(prefix for prefix in last if allows(self.config.host.allowed, prefix))
-            config = JailConfig(name, last, "remembered") if last else None
+            allowed = self.config.host.allowed
+            last = [prefix for prefix in addresses_of(memory.granted) if allows(allowed, prefix)]
+            served = [prefix for prefix in services_of(memory.granted) if allows(allowed, prefix)]
+            good = self._files.last_good.get(name)
+            more = good.more if good else More(announce=memory.announce)
+            config = JailConfig(name, (), "remembered", more=more).holding(last, served) if last else None
         return Grant(config, problem, self._files.refused.get(name, ()))
 
     # -- BGP
 
     def _bgp_changed(self) -> None:
-        self.metrics.sessions(self.speaker.sessions())
+        sessions = self.speaker.sessions()
+        self.metrics.sessions(sessions)
+        self.uplinks.news()
+        if self.view is None:
+            return  # what the fabric has shown until now, the first look at each jail takes in
+        concerned = {name for prefix in self.speaker.news() for name in self._granted_to.get(prefix, ())}
+        now = time.monotonic()
+        connected = self.speaker.connected
+        heard = connected and self.ledger.hearing.update(sessions.values(), now)
+        if heard or (connected and not self._connected):
+            concerned |= self.workers.keys()
+        self._connected = connected
+        if self._listening is not None:
+            self._listening.cancel()
+            self._listening = None
+        if (due := self.ledger.hearing.due(now)) is not None:
+            self._listening = asyncio.get_running_loop().call_later(due, self._bgp_changed)
+        self._concerned.update(dict.fromkeys(concerned))
+        if self._turn is None:
+            self._reconsider()
+        for waiter in self._waiting:
+            waiter.set()
 
-    def _drained(self, name: str) -> tuple[bool, str]:
+    def _reconsider(self) -> None:
+        """Have jails reconsider what the fabric shows, some in each turn of the loop: hooks and ExaBGP are served between."""
+        self._turn = None
+        for name in list(itertools.islice(self._concerned, JAILS_PER_TURN)):
+            del self._concerned[name]
+            try:
+                self.ledger.notice(name, self._granted.get(name, ()))
+                if name in self.workers:
+                    self.workers[name].reconsider()
+            except Exception:  # one jail's bug must stop no other jail; its own pass shows it
+                log.exception("unexpected error", extra={"jail": name})
+                if name in self.workers:
+                    self.workers[name].wake()
+        if self._concerned:
+            self._turn = asyncio.get_running_loop().call_soon(self._reconsider)
+        elif self._hears:
+            self._heard.set()
+
+    def _health_changed(self, name: str) -> None:
+        if name in self.workers:
+            self.workers[name].reassess()
+
+    def _index(self, name: str) -> None:
+        """Note which prefixes a jail may have, by prefix."""
+        for prefix in self._granted.pop(name, ()):
+            self._granted_to[prefix].discard(name)
+            if not self._granted_to[prefix]:
+                del self._granted_to[prefix]
+        worker = self.workers.get(name)
+        # one with a broken file keeps what it has, so what others claim of that is still its business
+        config = self._grant(name, worker.memory).config if worker else self._files.jails.get(name)
+        if config is not None:
+            self._granted[name] = tuple(map(prefix_text, config.routed))
+            for prefix in self._granted[name]:
+                self._granted_to.setdefault(prefix, set()).add(name)
+
+    def _drained(self, name: str) -> Drained:
         keys = [key for key in (UNTIL_BOOT, EVERYTHING, name) if key in self._drains]
+        handing = name in self._handing
         if not keys:
-            return False, ""
+            return Drained(leaving=handing, handing=handing)
         leaving = min(self._draining.get(key, 0.0) for key in keys)
         if time.monotonic() < leaving:
-            return True, ""
+            return Drained(leaving=True, handing=handing)
         when = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(min(self._drains[key] for key in keys)))
         whose = "it is" if keys == [name] else "this host is"
         how = "mobility undrain --until-boot" if UNTIL_BOOT in keys else "mobility undrain"
         how += f" {name}" if keys == [name] else ""
-        return False, f"{whose} drained since {when}: {how}"
+        return Drained(barred=f"{whose} drained since {when}: {how}")
 
     # -- what the `mobility` command asks
 
@@ -360,6 +509,10 @@ class Agent:
             "events": self._events,
             "drain": self._drain,
             "undrain": self._undrain,
+            "reload": self._reload_toml,
+            "release": self._release,
+            "handoff": self._handoff,
+            "expect": self._expect,
         }
 
     async def _status(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -385,26 +538,52 @@ class Agent:
     def snapshot(self) -> dict[str, Any]:
         """Return the host's own state: what `mobility status` shows first, and the metrics count."""
         stands: dict[str, int] = {str(stand): 0 for stand in Stand}
+        owned: dict[str, int] = {str(kind): 0 for kind in Kind}
+        suppressed = 0
         waiting: dict[str, str] = {}
         for name, worker in self.workers.items():
             stands[worker.target.stand] += 1
-            if worker.jail is not None and not worker.announced:
-                waiting[name] = worker.problem or worker.target.reason
+            if worker.jail is not None and worker.announcer.ruling is not None:
+                owned[worker.announcer.ruling.kind] += 1
+            suppressed += worker.target.reason.startswith(damping.SUPPRESSED)
+            if worker.jail is not None and not worker.announcer.announced:
+                why = worker.problem or worker.target.reason
+                # a label whose text holds figures would be another one each time
+                waiting[name] = damping.SUPPRESSED if why.startswith(damping.SUPPRESSED) else why
         return {
             "name": self.config.host.name,
             "pid": os.getpid(),
             "stands": stands,
+            "ownership": owned,
+            "suppressed": suppressed,
             "not_announced": waiting,
             "drained": sorted(self._drains),
             "problems": [
-                text for text in (self.trouble, self._problem(""), self._database(), self._without_metrics) if text
+                text
+                for text in (
+                    self.trouble,
+                    self._problem(""),
+                    self._database(),
+                    self._without_metrics,
+                    *self.uplinks.problems,
+                    "ExaBGP runs with other peers than mobility.toml has: mobility reload"
+                    if self.speaker.outdated
+                    else "",
+                )
+                if text
             ],
+            "uplinks": self.uplinks.describe() if self.uplinks.active else None,
             "looked_at": self.looked_at,
             "bridge": self.speaker.connected,
-            "sessions": [session.describe() for session in self.speaker.sessions().values()],
+            "sessions": self.speaker.describe(),
             "rib": self.speaker.counts(),
             "spool": {"depth": self.spool.depth, "oldest_s": round(self.spool.oldest(time.time()), 3)},
         }
+
+    def _checks(self) -> dict[str, Any]:
+        """Return what the metrics count of checks."""
+        health = self.health
+        return {"probes": health.probes, "runs": dict(health.runs), "failures": dict(health.failures)}
 
     def _database(self) -> str:
         error = self.store.last_error
@@ -416,13 +595,14 @@ class Agent:
         if worker is None:
             refused = self._files.refused.get(name, ())
             reason = "; ".join(filter(None, [self._problem(name), *refused])) or "does not run"
-            return _line(name, config.addresses if config else (), reason=reason, refused=list(refused))
-        granted = config.addresses if config else tuple(worker.announced)
+            addresses = config.addresses if config else ()
+            return _line(name, addresses, reason=reason, refused=list(refused), owner=self._owner(name))
+        granted = config.routed if config else tuple(worker.announcer.announced)
         routes = {
-            address(prefix): {peer: str(state) for peer, state in self.speaker.route(prefix).items()}
+            destination(prefix): {peer: str(state) for peer, state in self.speaker.route(prefix).items()}
             for prefix in granted
         }
-        due = {address(prefix) for prefix in worker.announced}
+        due = {destination(prefix) for prefix in worker.announcer.announced}
         told = bool(due) and all(
             any(state == "announced" for state in peers.values()) for text, peers in routes.items() if text in due
         )
@@ -436,13 +616,14 @@ class Agent:
             reason = reason or partly or "; ".join(refused)
         return _line(
             name,
-            granted,
+            config.addresses if config else granted,
+            services=[str(prefix) for prefix in config.services] if config else [],
             running=worker.jail is not None,
             jid=worker.jail.jid if worker.jail else None,
             wired=worker.stands in (Stand.WIRED, Stand.ANNOUNCED, Stand.CLOSING),
             ready=worker.target.stand is Stand.ANNOUNCED and not worker.problem,
             announced=told,
-            since=worker.since,
+            since=worker.announcer.since,
             stand=str(worker.target.stand),
             reason=reason,
             refused=list(refused),
@@ -450,7 +631,41 @@ class Agent:
             how=str(worker.memory.how or ""),
             adopted=worker.memory.adopted,
             routes=routes,
+            **self._owned(worker),
         )
+
+    def _owned(self, worker: Worker) -> dict[str, Any]:
+        """Return what there is to say about a jail's ownership and flapping."""
+        ruling = worker.announcer.ruling
+        figure = damping.penalty(worker.memory.damping, time.monotonic(), self.config.damping)
+        return {
+            "ownership": str(ruling.kind) if ruling else "",
+            "sequence": worker.memory.held.claim or None,
+            "owner": self._owner(worker.name),
+            "handing": worker.name in self._handing,
+            "frozen": bool(self.ledger.records.get(worker.name, Record()).frozen_at),
+            "shown_older": self._shown_older(worker),
+            "checks": self.health.describe(worker.name),
+            "penalty": round(figure, 1),
+            "silent": self.health.silent(worker.name),
+        }
+
+    def _owner(self, name: str) -> str | None:
+        """Return the router id of the host that has claimed a jail last."""
+        record = self.ledger.records.get(name)
+        return str(IPv4Address(record.owner)) if record and record.owner else None
+
+    def _shown_older(self, worker: Worker) -> list[dict[str, Any]]:
+        """Return the older claims that peers go on showing, once they have had the time to show the newer one."""
+        told = worker.memory.announced_at
+        if not told or time.monotonic() - told < self.config.agent.settle_for:
+            return []
+        identity = self._identity(worker.name)
+        return self.ledger.shown_older(identity, worker.memory.held.told, worker.memory.held)
+
+    def _identity(self, name: str) -> str:
+        config = self._files.jails.get(name)
+        return (config.more.announce.identity if config else "") or name
 
     async def _plan(self, request: dict[str, Any]) -> dict[str, Any]:
         """Say what would be run now, and run nothing but looks."""
@@ -471,7 +686,7 @@ class Agent:
                 memory,
                 now,
                 self._shared.patience,
-                drained=self._drained(name)[1],
+                barred=self._drained(name).barred or (worker.kept_back if worker else ""),
             )
             plans.append(
                 await self._planned(
@@ -494,13 +709,21 @@ class Agent:
         jail = case.view.jails.get(name)
         announced = case.config and jail and target.stand is Stand.ANNOUNCED
         wanted = decide.held(case.config, jail) if announced and case.config and jail else ()
+        announce: list[str] = []
+        if wanted and case.config:
+            worker, drained = self.workers.get(name), self._drained(name)
+            announcer = worker.announcer if worker else Announcer(name, self._shared.fabric, 0.0)
+            owned, attributes, why = announcer.would(
+                case.config, wanted, case.memory, leaving=drained.leaving, handing=drained.handing
+            )
+            announce = [*self.speaker.preview(owned, attributes), *([f"# {why}"] if why else [])]
         return {
             "name": name,
             "stand": str(target.stand),
             "reason": target.reason,
             "problem": problem,
             "commands": [{"argv": list(self.host.argv(command)), "why": command.why} for command in commands],
-            "announce": self.speaker.preview(wanted),
+            "announce": announce,
         }
 
     async def _events(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -521,7 +744,7 @@ class Agent:
         fresh = [key for key in keys if key not in self._drains]
         self._note_drains(fresh, until)
         affected = [worker for name, worker in self.workers.items() if not names or name in names]
-        prefixes = {prefix for worker in affected for prefix in worker.announced}
+        prefixes = {prefix for worker in affected for prefix in worker.announcer.announced}
         if fresh and prefixes:
             await self._woken(affected)
             await self.speaker.settled(tuple(prefixes), settings.settle_for)
@@ -532,7 +755,7 @@ class Agent:
             self._draining.pop(key, None)
         # once more: a jail may have started meanwhile
         affected = [worker for name, worker in self.workers.items() if not names or name in names]
-        prefixes |= {prefix for worker in affected for prefix in worker.announced}
+        prefixes |= {prefix for worker in affected for prefix in worker.announcer.announced}
         await self._woken(affected)
         settled = await self.speaker.settled(tuple(prefixes), settings.settle_for)
         return {"drained": sorted(keys), "withdrawn": sorted(map(address, prefixes)), "acknowledged": settled}
@@ -544,16 +767,16 @@ class Agent:
         end = time.monotonic() + within
         until = time.monotonic() + min(self.config.agent.drain_for, within / 3)
         self._note_drains([UNTIL_BOOT], until)
-        prefixes = tuple(prefix for worker in self.workers.values() for prefix in worker.announced)
+        prefixes = tuple(prefix for worker in self.workers.values() for prefix in worker.announcer.announced)
         if prefixes and self.speaker.connected:
             for worker in self.workers.values():
-                worker.announce_leaving()
+                worker.announcer.leave()
             await self.speaker.settled(prefixes, until - time.monotonic())
             await asyncio.sleep(max(0.0, until - time.monotonic()))
         self._draining.pop(UNTIL_BOOT, None)
         if UNTIL_BOOT not in self._drains:
             raise ControlError("the drain was ended by an undrain before anything was withdrawn")
-        reason = self._drained("")[1]
+        reason = self._drained("").barred
         withdrawn = [prefix for worker in self.workers.values() for prefix in worker.withdraw(reason)]
         left = end - time.monotonic() if self.speaker.connected else 0.0
         settled = not withdrawn or await self.speaker.settled(tuple(withdrawn), max(0.0, left))
@@ -583,10 +806,143 @@ class Agent:
         await self._woken(list(self.workers.values()))
         return {"undrained": sorted(keys), "still_drained": sorted(self._drains)}
 
+    async def _reload_toml(self, _: dict[str, Any]) -> dict[str, Any]:
+        """Take up what mobility.toml says now, whole or not at all; sessions that it does not change stay as they are."""
+        async with self._reloading:
+            try:
+                new = configuration.load(self.config.path)
+            except configuration.ConfigError as error:
+                raise ControlError(f"nothing was changed: {error}") from error
+            changes = reload.compare(self.config, new)
+            if changes.refused:
+                raise ControlError(f"nothing was changed: {'; '.join(changes.refused)}")
+            if why := self.speaker.reloadable():
+                raise ControlError(f"nothing was changed: {why}")
+            try:
+                run.rewrite(new)
+            except run.ExabgpError as error:
+                raise ControlError(f"nothing was changed: {error}") from error
+            self.config = new
+            self.uplinks.configure(new)
+            self.ledger.know(peer.name for peer in new.bgp.peers if peer.add_path)
+            try:
+                runs = await self.speaker.reconfigure(
+                    new.bgp, allowed=new.host.allowed, mark=conf.mark(new), within=new.agent.settle_for
+                )
+            except SpeakerError as error:
+                raise ControlError(str(error)) from error
+            finally:
+                # only now: what is newly allowed could not be announced before
+                self._use(new)
+            self.store.note("", "reload", "; ".join(changes.taken))
+            problems = [f"jail {name}: {self._problem(name)}" for name in sorted(self._files.problems) if name]
+            return {"changes": list(changes.taken), "exabgp": runs, "problems": problems}
+
+    def _use(self, config: Config) -> None:
+        """Judge all jails' files by another configuration."""
+        before = {name: self._complaints(name) for name in {*self._files.problems, *self._files.refused}}
+        known = {*self._files.jails, *self._files.problems}
+        old, self._files = self._files, Sources.of(config)
+        self._files.last_good = old.last_good
+        for name in known | self._files.refresh():
+            # each that is woken asks jls(8): only those that it concerns
+            same = name not in self._files.problems and self._files.jails.get(name) == old.jails.get(name)
+            if not same or self._complaints(name) != before.get(name, ()):
+                self._granted_anew(name, before.get(name, ()))
+        self._look_now.set()
+
+    async def _release(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Have jails announced again that flapped, moved too often, or were lost to another host: an operator knows why."""
+        names = self._some(request, "release")
+        for name in names:
+            self.ledger.release(name, self._granted.get(name, ()))
+            self.store.note(name, "release", "")
+            if name in self.workers:
+                self.workers[name].release()
+        await self._woken([self.workers[name] for name in names if name in self.workers])
+        return {"released": sorted(names)}
+
+    async def _handoff(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Say in the fabric that jails are about to be stopped here and started elsewhere; with `cancel`, that they stay."""
+        names = self._some(request, "handoff")
+        cancel = bool(request.get("cancel"))
+        for name in names:
+            worker = self.workers.get(name)
+            if not cancel and (worker is None or not worker.announcer.announced):
+                raise ControlError(f"jail {name} is not announced here: mobility status {name}")
+            if not cancel and worker is not None and worker.announcer.ruling is None:
+                raise ControlError(f"jail {name} is anycast: nobody owns it, so stop it here and start it there")
+        self._hand(names, ended=cancel)
+        workers = [self.workers[name] for name in names if name in self.workers]
+        await self._woken(workers)
+        prefixes = tuple(prefix for worker in workers for prefix in worker.announcer.announced)
+        settled = await self.speaker.settled(prefixes, self.config.agent.settle_for)
+        sequences = {worker.name: worker.memory.held.claim for worker in workers}
+        return {"handing": sorted(self._handing), "sequences": sequences, "acknowledged": settled}
+
+    def _hand(self, names: Iterable[str], *, ended: bool) -> None:
+        names = set(names) & self._handing if ended else set(names) - self._handing
+        for name in names:
+            self.store.note(name, "handoff ended" if ended else "handoff", "")
+        if names:
+            self._handing = self._handing - names if ended else self._handing | names
+            self.store.remember_handing(self._handing)
+
+    async def _expect(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Wait until the host that hands a jail over has withdrawn it: the moment to start it here."""
+        names = self._some(request, "expect")
+        within = request.get("within")
+        if len(names) != 1 or isinstance(within, bool) or not isinstance(within, int | float) or not 0 < within <= 3600:
+            raise ControlError("expect takes one name, and within: seconds up to 3600")
+        name = names.pop()
+        config = self._files.jails.get(name)
+        if config is None:
+            raise ControlError(f"jail {name} has no addresses here: mobility check")
+        worker = self.workers.get(name)
+        if worker is not None and worker.jail is not None:
+            raise ControlError(f"jail {name} runs here already: mobility status {name}")
+        identity = ownership.identity_number(self._identity(name))
+        news, last = asyncio.Event(), None
+        self._waiting.add(news)
+        try:
+            async with asyncio.timeout(within):
+                while (claim := self._claimed(name, identity)) is not None or not self._hears:
+                    last = claim or last
+                    news.clear()
+                    await news.wait()
+        except TimeoutError:
+            if last is None:
+                raise ControlError("no peer has told what it has: mobility status") from None
+            how = "it was handed over and still runs there" if last.handing else f"mobility handoff {name} there"
+            raise ControlError(
+                f"{last.host} still announces jail {name} (sequence {last.sequence}) after {within:g} s: {how}"
+            ) from None
+        finally:
+            self._waiting.discard(news)
+        return {"name": name, "from": last.host if last else None, "sequence": last.sequence if last else None}
+
+    @property
+    def _hears(self) -> bool:
+        """Whether what the fabric shows is all it has: not while the bridge is away, or has not told all yet."""
+        return self.speaker.connected and self.ledger.hearing.heard
+
+    def _claimed(self, name: str, identity: int) -> Claim | None:
+        """Return the newest claim on a jail that the fabric shows."""
+        seen = self.ledger.seen(self._granted.get(name, ()))
+        claims = [claim for several in seen.values() for claim in several if claim.identity == identity]
+        return max(claims, key=lambda claim: claim.rank, default=None)
+
+    def _some(self, request: dict[str, Any], verb: str) -> set[str]:
+        """Return the names that are asked for, one at least."""
+        names = self._known(request)
+        if not names:
+            raise ControlError(f"{verb} takes the names of jails")
+        return names
+
     async def _woken(self, workers: Iterable[Worker]) -> None:
         workers = list(workers)
         for worker in workers:
-            worker.wake()
+            worker.reassess()
         # a worker that waits for a hung command must not keep an operator waiting
         settling = [asyncio.create_task(worker.settled()) for worker in workers]
         if settling:
@@ -618,7 +974,7 @@ def _untold(routes: dict[str, dict[str, str]], *, connected: bool) -> str:
 def _line(name: str, addresses: Iterable[Prefix], **more: Any) -> dict[str, Any]:
     line: dict[str, Any] = {
         "name": name,
-        "addresses": [address(prefix) for prefix in addresses],
+        "addresses": [destination(prefix) for prefix in addresses],
         "running": False,
         "jid": None,
         "wired": False,
@@ -631,6 +987,16 @@ def _line(name: str, addresses: Iterable[Prefix], **more: Any) -> dict[str, Any]
         "blind": "",
         "how": "",
         "adopted": "",
+        "services": [],
         "routes": {},
+        "ownership": "",
+        "sequence": None,
+        "owner": None,
+        "handing": False,
+        "frozen": False,
+        "shown_older": [],
+        "checks": [],
+        "silent": [],
+        "penalty": 0.0,
     }
     return line | more

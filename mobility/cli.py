@@ -9,15 +9,16 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from mobility import __version__, config, control, doctor, logs
+from mobility.doctor import bgp as sessions
 from mobility.hooks import command as hooks
 from mobility.hooks.edit import DEFAULT_HOOK
-from mobility.jails.sources import Sources, shared_addresses
+from mobility.jails.sources import Sources, contested
 from mobility.tables import table
 
 EX_INTERRUPTED = 130
@@ -97,6 +98,29 @@ def _parser() -> argparse.ArgumentParser:
     undrain = add("undrain", _undrain, "Announce again what was drained.")
     undrain.add_argument("names", nargs="*", metavar="NAME")
     undrain.add_argument("--until-boot", action="store_true", help="end only what drain --until-boot began")
+    add("reload", _reload, "Take up peers, allowed prefixes and groups that changed in mobility.toml.")
+    release = add(
+        "release",
+        _release,
+        "Announce jails again that are kept back: they flapped, moved too often, or another host has claimed them.",
+    )
+    release.add_argument("names", nargs="+", metavar="NAME")
+    handoff = add(
+        "handoff",
+        _handoff,
+        "Say in the fabric that jails are about to be stopped here and started elsewhere (mobility expect, there).",
+    )
+    handoff.add_argument("names", nargs="+", metavar="NAME")
+    handoff.add_argument("--cancel", action="store_true", help="they stay after all")
+    expect = add(
+        "expect",
+        _expect,
+        "Wait until the host that hands a jail over has stopped it: the moment to start it here.",
+    )
+    expect.add_argument("name", metavar="NAME")
+    expect.add_argument(
+        "--within", type=_seconds, default=WITHIN, metavar="SECONDS", help=f"how long to wait (default: {WITHIN:g})"
+    )
     hooks.add_arguments(
         add(
             "hooks",
@@ -186,14 +210,15 @@ def _check(options: argparse.Namespace, loaded: config.Config) -> int:
     files = Sources.of(loaded, ask_all=True)
     files.refresh()
     problems = [problem for several in files.problems.values() for problem in several]
-    for prefix, names in shared_addresses(files.jails.values()).items():
+    for prefix, names in contested(files.jails.values()).items():
         problems.append(
             config.Problem(
                 f"{loaded.paths.jails_d}",
                 None,
-                f"{prefix} is granted to {' and '.join(names)}: only one of them can run here at a time",
+                f"{prefix} is granted to {' and '.join(names)}, the same or in part: only one of them can run here at a time",
             )
         )
+    notes = sessions.notes(loaded.bgp.peers, sys.platform)
     if options.json:
         lines = [{"key": p.key, "value": p.value, "remedy": p.remedy} for p in problems]
         print(
@@ -204,6 +229,7 @@ def _check(options: argparse.Namespace, loaded: config.Config) -> int:
                     "jails": sorted(files.jails),
                     "problems": lines,
                     "refused": {name: list(several) for name, several in sorted(files.refused.items())},
+                    "notes": notes,
                 },
                 default=str,
             )
@@ -214,6 +240,8 @@ def _check(options: argparse.Namespace, loaded: config.Config) -> int:
         for name, several in sorted(files.refused.items()):
             for sentence in several:
                 print(f"not granted: jail {name}: {sentence}", file=sys.stderr)
+        for note in notes:
+            print(f"note: {note}")
         if not problems:
             print(f"{loaded.path}: fine; {len(files.jails)} jails have addresses granted")
     return EX_DATAERR if problems else EX_OK
@@ -242,6 +270,8 @@ def _status(options: argparse.Namespace, loaded: config.Config) -> int:
     print(f"host {host['name']}: agent pid {host['pid']}, {_sessions(host)}")
     for name in host["drained"]:
         print(f"drained: {_drained(name)}")
+    for line in _default_routes(host):
+        print(line)
     for problem in host["problems"]:
         print(f"problem: {problem}")
     yes = {True: "yes", False: "no"}
@@ -253,13 +283,30 @@ def _status(options: argparse.Namespace, loaded: config.Config) -> int:
             yes[jail["ready"]],
             yes[jail["announced"]],
             _ago(jail["since"]),
-            " ".join(jail["addresses"]),
-            jail["reason"],
+            " ".join([*jail["addresses"], *jail.get("services", [])]),
+            jail["reason"] or _aside(jail),
         )
         for jail in answer["jails"]
     ]
     print(table(("JAIL", "RUNNING", "WIRED", "READY", "ANNOUNCED", "SINCE", "ADDRESSES", "WHY NOT"), rows))
     return EX_OK
+
+
+def _default_routes(host: dict[str, Any]) -> Iterator[str]:
+    """Yield a line for each family where the host has uplinks."""
+    uplinks = host.get("uplinks") or {}
+    for family in ("IPv4", "IPv6") if uplinks else ():
+        ways = [each for each in uplinks["routes"] if each["family"] == family]
+        shown = [each["gateway"] + ("" if each["ours"] else " (not ours)") for each in ways]
+        yield f"{family} default route: {', '.join(shown) or 'none'}"
+
+
+def _aside(jail: dict[str, Any]) -> str:
+    """Return what there is to say of a jail that is announced."""
+    handing = ["is handed over: stop it here"] if jail["handing"] else []
+    handing += ["has moved too often and is frozen: mobility release"] if jail["frozen"] else []
+    silent = [f"announced, though silent: {' '.join(jail['silent'])}"] if jail["silent"] and jail["announced"] else []
+    return "; ".join(handing + silent)
 
 
 def _sessions(host: dict[str, Any]) -> str:
@@ -326,9 +373,12 @@ def _drain(options: argparse.Namespace, loaded: config.Config) -> int:
     else:
         undrain = " ".join(["mobility undrain", *options.names])
         until = "the next boot announces again" if options.until_boot else f"`{undrain}` announces again"
-        print(f"withdrawn: {len(answer['withdrawn'])} addresses; the jails run on; {until}")
-        if not answer["acknowledged"]:
-            print("mobility: ExaBGP has not acknowledged every withdrawal: see mobility status", file=sys.stderr)
+        count = len(answer["withdrawn"])
+        if answer["acknowledged"]:
+            print(f"withdrawn: {count} addresses; the jails run on; {until}")
+        else:
+            why = "ExaBGP has not acknowledged every withdrawal, routers may still send packets here: mobility status"
+            print(f"mobility: {count} addresses are to be withdrawn, but {why}; {until}", file=sys.stderr)
     return EX_OK if answer["acknowledged"] else EX_FAILED
 
 
@@ -354,6 +404,63 @@ def _undrain(options: argparse.Namespace, loaded: config.Config) -> int:
             f"announced again: {', '.join(map(_drained, answer['undrained'])) or 'nothing was drained'}"
             + (f"; still drained: {still}" if still else "")
         )
+    return EX_OK
+
+
+def _reload(options: argparse.Namespace, loaded: config.Config) -> int:
+    answer = control.request(loaded.control_socket, "reload", answer_within=4 * loaded.agent.settle_for)
+    if options.json:
+        _print_json(answer)
+    else:
+        print("\n".join(answer["changes"]) or f"{loaded.path}: nothing has changed")
+        if not answer["exabgp"]:
+            print("ExaBGP does not run: it reads its peers when it starts")
+        for problem in answer["problems"]:
+            print(f"mobility: {problem}: it keeps what it had", file=sys.stderr)
+    return EX_DATAERR if answer["problems"] else EX_OK
+
+
+def _release(options: argparse.Namespace, loaded: config.Config) -> int:
+    answer = control.request(loaded.control_socket, "release", names=options.names)
+    if options.json:
+        _print_json(answer)
+    else:
+        print(f"released: {', '.join(answer['released'])}; see mobility status")
+    return EX_OK
+
+
+def _handoff(options: argparse.Namespace, loaded: config.Config) -> int:
+    within = 2 * loaded.agent.settle_for + loaded.agent.command_timeout
+    names = options.names
+    answer = control.request(loaded.control_socket, "handoff", answer_within=within, names=names, cancel=options.cancel)
+    if options.json:
+        _print_json(answer)
+    elif not answer["acknowledged"]:
+        print(
+            "mobility: ExaBGP has not acknowledged every route, so others may not know: mobility status",
+            file=sys.stderr,
+        )
+    elif options.cancel:
+        print(f"announced as before: {', '.join(names)}")
+    else:
+        for name, sequence in answer["sequences"].items():
+            print(
+                f"{name}: handed over with sequence {sequence}: stop it here, and where it goes: mobility expect {name}"
+            )
+    return EX_OK if answer["acknowledged"] else EX_FAILED
+
+
+def _expect(options: argparse.Namespace, loaded: config.Config) -> int:
+    within = options.within
+    answer = control.request(
+        loaded.control_socket, "expect", answer_within=within + ANSWER_MARGIN, names=[options.name], within=within
+    )
+    if options.json:
+        _print_json(answer)
+    elif answer["from"] is None:
+        print(f"{options.name}: nobody announces it: start it here")
+    else:
+        print(f"{options.name}: {answer['from']} has withdrawn it (sequence {answer['sequence']}): start it here")
     return EX_OK
 
 

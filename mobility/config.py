@@ -13,12 +13,15 @@ import socket
 import sys
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from netaddr import IPNetwork
 
+from mobility.announcement import Terms, read_groups
+from mobility.bgp.ownership import DEFAULT_ADMINISTRATOR
+from mobility.damping import Policy as DampingPolicy
 from mobility.events.spool import hooks_section_readable
 from mobility.model import Prefix, martian, network_prefix
 
@@ -27,6 +30,11 @@ FOREVER = "forever"
 AUTO, NEXT_HOP, INTERFACE = IPV4_ROUTES = ("auto", "next-hop", "interface")
 """How the host may route its jails' IPv4 addresses."""
 MAX_AS = 2**32 - 1
+MAX_ANNOUNCEMENTS = 100_000
+FAMILIES = ("ipv4", "ipv6")
+HOLD_TIME = 180
+"""ExaBGP's default too."""
+MAX_TTL = 255
 T = TypeVar("T")
 
 
@@ -105,6 +113,7 @@ class Agent:
     reject_for: float
     settle_for: float
     drain_for: float
+    uplink_hold: float
     history_for: float
 
 
@@ -123,10 +132,41 @@ class Peer:
     address: str
     remote_as: int
     local_address: str
-    next_hop_ipv6: str
+    next_hop_ipv6: str | None
+    """None: IPv6 routes have no next hop in this session, which is IPv4's."""
     next_hop_ipv4: str | None
     password: str
     port: int
+    uplink: bool = False
+    """Whether this host's default routes go through it while its session is up."""
+    uplink_ipv4: str | None = None
+    """The gateway of the IPv4 default route where the kernel takes no IPv6 next hops for IPv4."""
+    uplink_ipv6: str | None = None
+    """The gateway of both default routes, where it is not `address`; a link-local one with its interface."""
+    families: tuple[str, ...] = FAMILIES
+    """Whose routes the session carries."""
+    multihop: int | None = None
+    """The TTL, or hop limit, of what we send; None: the system's."""
+    ttl_security: int | None = None
+    """Routers between the peer and us, plus one, that GTSM accepts (RFC 5082); None: no GTSM."""
+    add_path: bool = False
+    """Whether several paths to a prefix are taken from the peer (RFC 7911)."""
+    hold_time: int = HOLD_TIME
+    """Seconds without a message after which the session has ended (RFC 4271, section 4.2)."""
+
+    @property
+    def ipv6(self) -> bool:
+        """Tell whether the session runs over IPv6."""
+        return ":" in self.address
+
+    @property
+    def asks_rfc8950(self) -> bool:
+        """Tell whether the session asks for IPv6 next hops of IPv4 routes: one over IPv4 has IPv4 next hops of its own.
+
+        ExaBGP leaves it out where the session does not carry both families (configuration/neighbor/__init__.py,
+        `_post_capa_nexthop`).
+        """
+        return self.ipv6 and self.families == FAMILIES
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +182,36 @@ class Bgp:
     fail_static_for: float | None
     """Seconds without an agent after which the bridge withdraws by itself; None: never."""
     peers: tuple[Peer, ...]
+    max_announcements: int = MAX_ANNOUNCEMENTS
+    """Prefixes that this host announces at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How the host finds out whether it reaches its jails' addresses; a jail's own file may say otherwise. In seconds.
+
+    `silence` is what an address counts as that answers nothing: "ready" or "unready".
+    """
+
+    reach: bool = True
+    silence: str = "ready"
+    reach_every: float = 30.0
+    reach_timeout: float = 0.5
+    reach_rise: int = 1
+    reach_fall: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Ownership:
+    """How hosts claim jails in BGP (bgp.ownership): the same on all hosts of a fabric.
+
+    `moves` within `window` seconds freeze a jail; `learn_for` is how many seconds a host waits for what the fabric has.
+    """
+
+    administrator: int
+    moves: int
+    window: float
+    learn_for: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +226,11 @@ class Config:
     agent: Agent
     metrics: Metrics
     bgp: Bgp
+    ownership: Ownership
+    damping: DampingPolicy
+    health: Health
+    terms: Terms = field(default_factory=Terms)
+    """What jails' files may refer to: the groups."""
 
     @property
     def control_socket(self) -> Path:
@@ -263,6 +338,12 @@ def _integer(low: int, high: int) -> Callable[[Any], int]:
     return reader
 
 
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("must be true or false")
+    return value
+
+
 def _one_of(*words: str) -> Callable[[Any], str]:
     def reader(value: Any) -> str:
         if value not in words:
@@ -288,6 +369,57 @@ def _address(version: int | None = None) -> Callable[[Any], str]:
         if version not in (None, found.version):
             raise ValueError(f"must be an IPv{version} address")
         return str(found)
+
+    return reader
+
+
+def _endpoint(value: Any) -> str:
+    """Read an address of a session, or a next hop: one that means the same on every link."""
+    found = ipaddress.ip_address(_address()(value))
+    if found.is_link_local or getattr(found, "scope_id", None):
+        # it takes no "%interface" (configuration/parser.py, `peer_ip`), connects to scope 0, and knows a link by
+        # SO_BINDTODEVICE only, which is Linux's (reactor/network/tcp.py)
+        raise ValueError(
+            "is link-local: ExaBGP can not say on which link. Give the link addresses of its own (fd00::/8)"
+        )
+    if found.is_multicast or found.is_unspecified or getattr(found, "ipv4_mapped", None):
+        raise ValueError("must be the address of one machine")
+    return str(found)
+
+
+def _endpoint_of(version: int) -> Callable[[Any], str]:
+    return lambda value: _endpoint(_address(version)(value))
+
+
+def _families(value: Any) -> tuple[str, ...]:
+    found = _list(_one_of(*FAMILIES))(value)
+    if not found or len(set(found)) != len(found):
+        raise ValueError('must name "ipv4", "ipv6" or both, each once')
+    return tuple(family for family in FAMILIES if family in found)
+
+
+def _hops(value: Any) -> int | None:
+    if isinstance(value, bool):
+        return 1 if value else None
+    try:
+        return _integer(1, MAX_TTL - 1)(value)
+    except ValueError as error:
+        raise ValueError(f"must be true, false or the hops to the peer: {error}") from error
+
+
+def _gateway(version: int) -> Callable[[Any], str]:
+    """Read the address of a router next door; a link-local one is nothing without its interface."""
+
+    def reader(value: Any) -> str:
+        text = _address(version)(value)
+        found = ipaddress.ip_address(text)
+        zone = getattr(found, "scope_id", None)
+        if found.is_multicast or found.is_loopback or found.is_unspecified or found.is_reserved:
+            raise ValueError("must be the address of a router: no multicast, loopback or reserved one")
+        # net/if.h, IFNAMSIZ; the name stands in a command
+        if version == 6 and found.is_link_local != bool(re.fullmatch(r"[A-Za-z0-9_.-]{1,15}", zone or "", re.ASCII)):
+            raise ValueError("a link-local address needs its interface, and no other has one: fe80::1%ix0")
+        return text
 
     return reader
 
@@ -334,20 +466,68 @@ def _default_bridge() -> tuple[str, ...]:
 
 def _peer(index: int, table: object, problems: list[Problem]) -> Peer:
     section = _Section(f"bgp.peer[{index}]", table, problems)
-    local = section.take("local_address", _address(6), "", required=True)
-    next_hop_ipv4: str | None = section.take("next_hop_ipv4", _address(4), "") or None
+    local = section.take("local_address", _endpoint, "", required=True)
+    address = section.take("address", _endpoint, "", required=True)
+    # each family's own routes have the session's own address as their next hop, unless another is given
+    own = {4: local if "." in local else "", 6: local if ":" in local else ""}
+    next_hop_ipv4 = section.take("next_hop_ipv4", _endpoint_of(4), own[4]) or None
+    next_hop_ipv6 = section.take("next_hop_ipv6", _endpoint_of(6), own[6]) or None
     peer = Peer(
         name=section.take("name", _name, f"peer{index}", required=True),
-        address=section.take("address", _address(6), "", required=True),
+        address=address,
         remote_as=section.take("as", _integer(1, MAX_AS), 0, required=True),
         local_address=local,
-        next_hop_ipv6=section.take("next_hop_ipv6", _address(6), local),
+        next_hop_ipv6=next_hop_ipv6,
         next_hop_ipv4=next_hop_ipv4,
         password=section.take("password", _password, ""),
         port=section.take("port", _integer(1, 65535), 179),
+        uplink=section.take("uplink", _flag, default=False),
+        uplink_ipv4=section.take("uplink_ipv4", _gateway(4), "") or None,
+        uplink_ipv6=section.take("uplink_ipv6", _gateway(6), "") or None,
+        families=section.take("families", _families, FAMILIES if next_hop_ipv6 or not local else FAMILIES[:1]),
+        multihop=section.take("multihop", _integer(1, MAX_TTL), 0) or None,
+        ttl_security=section.take("ttl_security", _hops, None),
+        add_path=section.take("add_path", _flag, default=False),
+        # RFC 4271, section 4.2: at least 3 seconds, in 16 bits; 0, for ever, would hide a router that died
+        hold_time=section.take("hold_time", _integer(3, 65535), HOLD_TIME),
     )
     section.finish()
+    _fits(f"bgp.peer[{index}]", peer, problems)
     return peer
+
+
+def _fits(key: str, peer: Peer, problems: list[Problem]) -> None:
+    """Note what is right by itself, and not together, in one peer."""
+    if peer.address and peer.local_address and (":" in peer.local_address) != peer.ipv6:
+        remedy = f"must be an IPv{6 if peer.ipv6 else 4} address, as {peer.address} is: a session has one family"
+        problems.append(Problem(f"{key}.local_address", peer.local_address, remedy))
+    if peer.local_address and "ipv6" in peer.families and peer.next_hop_ipv6 is None:
+        remedy = "IPv6 routes need an IPv6 next hop, which an IPv4 session has not by itself: set next_hop_ipv6"
+        problems.append(Problem(f"{key}.families", list(peer.families), remedy))
+    if peer.local_address and "ipv4" in peer.families and not peer.asks_rfc8950 and peer.next_hop_ipv4 is None:
+        remedy = 'an IPv6 session without "ipv6" has no next hop for IPv4 (ExaBGP offers RFC 8950 with both): set next_hop_ipv4'
+        problems.append(Problem(f"{key}.families", list(peer.families), remedy))
+    if peer.multihop is not None and peer.ttl_security is not None:
+        remedy = "goes without ttl_security, which sends 255 by itself: write ttl_security = HOPS, and no multihop"
+        problems.append(Problem(f"{key}.multihop", peer.multihop, remedy))
+
+
+def _uplinks(peers: Iterable[Peer], problems: list[Problem]) -> None:
+    """Note uplinks whose gateway can not be told, and gateways of what is no uplink."""
+    for index, peer in enumerate(peers):
+        key = f"bgp.peer[{index}]"
+        for name, value in (("uplink_ipv4", peer.uplink_ipv4), ("uplink_ipv6", peer.uplink_ipv6)):
+            if value and not peer.uplink:
+                problems.append(Problem(f"{key}.{name}", value, "is for uplinks: add uplink = true, or take it out"))
+        given, name = (peer.uplink_ipv6, "uplink_ipv6") if peer.ipv6 else (peer.uplink_ipv4, "uplink_ipv4")
+        if peer.uplink and given is None and peer.address:
+            try:
+                _gateway(6 if peer.ipv6 else 4)(peer.address)
+                if peer.multihop is not None:
+                    raise ValueError("it is several hops away")
+            except ValueError as error:
+                remedy = f"its address can be no gateway ({error}): set {name}"
+                problems.append(Problem(f"{key}.address", peer.address, remedy))
 
 
 def _folder(section: _Section, key: str, default: str) -> Path | None:
@@ -377,7 +557,7 @@ def parse(data: Mapping[str, Any], path: Path) -> tuple[Config, list[Problem]]:
     The `Config` may be used only when that list is empty.
     """
     problems: list[Problem] = []
-    known = ("host", "paths", "managers", "hooks", "agent", "metrics", "bgp")
+    known = ("host", "paths", "managers", "hooks", "agent", "metrics", "bgp", "ownership", "damping", "health", "group")
     for key in data:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
@@ -428,6 +608,7 @@ def parse(data: Mapping[str, Any], path: Path) -> tuple[Config, list[Problem]]:
         reject_for=section.take("reject_for", _seconds(0, 300), 3.0),
         settle_for=section.take("settle_for", _seconds(0.1, 60), 5.0),
         drain_for=section.take("drain_for", _seconds(0, 600), 5.0),
+        uplink_hold=section.take("uplink_hold", _seconds(0, 3600), 2.0),
         history_for=section.take("history_for", _seconds(3600, 10 * 366 * 86400), 30 * 86400.0),
     )
     section.finish()
@@ -452,10 +633,65 @@ def parse(data: Mapping[str, Any], path: Path) -> tuple[Config, list[Problem]]:
         bridge_command=section.take("bridge_command", _list(_some_text), _default_bridge()),
         fail_static_for=section.take("fail_static_for", _fail_static, None),
         peers=tuple(_peer(index, peer, problems) for index, peer in enumerate(raw_peers)),
+        max_announcements=section.take("max_announcements", _integer(1, 1_000_000), MAX_ANNOUNCEMENTS),
     )
     section.finish()
     _twice(bgp.peers, problems)
-    return Config(path, host, paths, managers, hooks, agent, metrics, bgp), problems
+    _uplinks(bgp.peers, problems)
+    ownership = _ownership(data.get("ownership", {}), problems)
+    damping = _damping(data.get("damping", {}), problems)
+    health = _health(data.get("health", {}), problems)
+    terms = read_groups(
+        data.get("group", {}),
+        ownership.administrator,
+        lambda key, value, remedy: problems.append(Problem(key, value, remedy)),
+    )
+    return Config(path, host, paths, managers, hooks, agent, metrics, bgp, ownership, damping, health, terms), problems
+
+
+def _health(table: object, problems: list[Problem]) -> Health:
+    section, usual = _Section("health", table, problems), Health()
+    health = Health(
+        reach=section.take("reach", _one_of("on", "off"), "on") == "on",
+        silence=section.take("silence", _one_of("ready", "unready"), usual.silence),
+        reach_every=section.take("reach_every", _seconds(0.5, 3600), usual.reach_every),
+        reach_timeout=section.take("reach_timeout", _seconds(0.05, 60), usual.reach_timeout),
+        reach_rise=section.take("reach_rise", _integer(1, 100), usual.reach_rise),
+        reach_fall=section.take("reach_fall", _integer(1, 100), usual.reach_fall),
+    )
+    section.finish()
+    return health
+
+
+def _ownership(table: object, problems: list[Problem]) -> Ownership:
+    section = _Section("ownership", table, problems)
+    ownership = Ownership(
+        # RFC 8092, section 3: 0, 65535 and 4294967295 are no AS numbers to use here
+        administrator=section.take("administrator", _integer(1, MAX_AS - 1), DEFAULT_ADMINISTRATOR),
+        moves=section.take("moves", _integer(2, 1000), 5),
+        window=section.take("window", _seconds(1, 86400), 180.0),
+        learn_for=section.take("learn_for", _seconds(0, 300), 5.0),
+    )
+    section.finish()
+    return ownership
+
+
+def _damping(table: object, problems: list[Problem]) -> DampingPolicy:
+    section = _Section("damping", table, problems)
+    usual, before = DampingPolicy(), len(problems)
+    policy = DampingPolicy(
+        enabled=section.take("enabled", _flag, usual.enabled),
+        penalty=section.take("penalty", _integer(1, 1_000_000), usual.penalty),
+        suppress=section.take("suppress", _integer(2, 1_000_000_000), usual.suppress),
+        reuse=section.take("reuse", _integer(1, 1_000_000_000), usual.reuse),
+        half_life=section.take("half_life", _seconds(1, 86400), usual.half_life),
+        maximum=section.take("maximum", _seconds(1, 7 * 86400), usual.maximum),
+    )
+    section.finish()
+    if len(problems) == before:
+        # each is right by itself: now together
+        problems += [Problem("damping", None, mistake) for mistake in policy.mistakes]
+    return policy
 
 
 def _tables(value: Any) -> tuple[Mapping[str, Any], ...]:

@@ -167,6 +167,10 @@ def listen(path: Path, mode: int = 0o600) -> socket.socket:
     return server
 
 
+TAKEN_WITHIN = 30.0
+"""Seconds in which an answer has to be read: at 10,000 jails it is megabytes, and the loop is busy."""
+
+
 class ControlServer:
     """Answers requests on the control socket, RUN/control.sock, for the one agent that holds RUN/agent.pid.
 
@@ -183,6 +187,7 @@ class ControlServer:
         uids: frozenset[int] | None = None,
         read_timeout: float = READ_TIMEOUT,
         answer_timeout: float = ANSWER_TIMEOUT,
+        taken_within: float = TAKEN_WITHIN,
         max_clients: int = MAX_CLIENTS,
     ) -> None:
         self._path = run / "control.sock"
@@ -191,6 +196,7 @@ class ControlServer:
         self._uids = frozenset({0, os.geteuid()}) if uids is None else uids
         self._read_timeout = read_timeout
         self._answer_timeout = answer_timeout
+        self._taken_within = taken_within
         self._max_clients = max_clients
         self._clients: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
@@ -232,7 +238,7 @@ class ControlServer:
                 # so that drain waits for the last byte, not for all but the last 64 KiB
                 writer.transport.set_write_buffer_limits(high=0)
                 writer.write(json.dumps({"v": VERSION, **answer}).encode("utf-8") + b"\n")
-                async with asyncio.timeout(self._read_timeout):
+                async with asyncio.timeout(self._taken_within):
                     await writer.drain()
                     writer.write_eof()
         except (OSError, TimeoutError) as error:

@@ -6,10 +6,13 @@ same place.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from mobility.jails.jailsd import JailConfig
+from mobility.announcement import Announce
+from mobility.bgp.ownership import Held
+from mobility.damping import Damping
+from mobility.jails.jailsd import JailConfig, no_vnet
 from mobility.model import Phase, Prefix, address
 from mobility.network.output import Jail
 
@@ -81,6 +84,14 @@ class Memory:
     """The bridge that this end was taken out of."""
     lent: str = ""
     """The host's IPv4 address that stands on its link, too (How.INTERFACE)."""
+    found: bool = False
+    """Whether an agent that remembers nothing of it found it running: it may be an old copy of a jail that has moved."""
+    announce: Announce = field(default_factory=Announce)
+    """How its file last said that it is announced: it keeps that when its file is broken."""
+    held: Held = field(default_factory=Held)
+    """What this incarnation has claimed in the fabric."""
+    damping: Damping = field(default_factory=Damping)
+    """How much it has flapped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +106,20 @@ class Patience:
 def observe(memory: Memory, jail: Jail | None, now: float) -> Memory:
     """Return the memory after a look that showed the jail as running (with its jid) or not."""
     if jail is None:
-        return replace(memory, jid=None, started=None) if memory.jid is not None else memory
+        gone = replace(memory, jid=None, started=None, found=False, held=Held())
+        return gone if memory.jid is not None else memory
     if jail.jid != memory.jid:
         # where its prestop is the first that is ever heard of a jail, it is that jail's
         first = memory.seen_at == 0.0 and memory.phase is Phase.PRESTOP
-        return replace(memory, jid=jail.jid, seen_at=memory.phase_at if first else now, started=None)
+        fresh = memory.jid is not None or memory.phase is not None
+        return replace(
+            memory,
+            jid=jail.jid,
+            seen_at=memory.phase_at if first else now,
+            started=None,
+            found=memory.found and not fresh,
+            held=Held(),
+        )
     return memory
 
 
@@ -110,12 +130,12 @@ def decide(
     now: float,
     patience: Patience,
     *,
-    drained: str = "",
+    barred: str = "",
 ) -> Target:
     """Say where a jail should stand.
 
     `config` is None where no addresses are granted, `jail` None where it does not run; `memory` is `observe`d already;
-    `drained` is the reason not to announce it, where there is one.
+    `barred` is the reason not to announce it, where there is one.
     """
     age = now - memory.phase_at
     if jail is None:
@@ -139,15 +159,17 @@ def decide(
         # a link that its manager makes is the manager's until the jail has started
         stand = Stand.PAIRED if config.ends and jail.vnet else Stand.WIRED
         return Target(stand, "is starting: its poststart hook has not come yet")
-    if drained:
-        return Target(Stand.WIRED, drained)
+    if barred:
+        return Target(Stand.WIRED, barred)
     if not jail.vnet and (missing := [text for text in config.texts if text not in jail.addresses]):
         return Target(Stand.ANNOUNCED, f"runs without {' '.join(missing)}: its ip4.addr and ip6.addr do not list it")
+    if not jail.vnet and config.services:
+        return Target(Stand.ANNOUNCED, no_vnet(config.name, config.services))
     return Target(Stand.ANNOUNCED)
 
 
 def held(config: JailConfig, jail: Jail) -> tuple[Prefix, ...]:
     """Return the granted addresses that a running jail can use: all in a vnet of its own, else what jail(8) gave it."""
     if jail.vnet:
-        return config.addresses
+        return config.routed
     return tuple(prefix for prefix in config.addresses if address(prefix) in jail.addresses)

@@ -6,12 +6,12 @@ jail; one that a jail manager made keeps the manager's name, and carries our gro
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from mobility.decide import How, Memory
-from mobility.jails.jailsd import JailConfig
-from mobility.model import Prefix, address
+from mobility.jails.jailsd import JailConfig, services_of
+from mobility.model import Prefix, address, destination, network_prefix
 from mobility.network import naming
 from mobility.network.output import HostView, Interface, Jail, NetView, Route
 
@@ -123,13 +123,36 @@ def inner_on_host(view: HostView, jail: str) -> bool:
     return any(name in view.net.interfaces for name in (naming.inner_name(jail), pair_of(outer) + "b"))
 
 
-def right(route: Route, link: Link, how: How) -> bool:
-    """Tell whether a host route to one of the jail's addresses is as we make it."""
+def gateway(config: JailConfig, prefix: Prefix, link: Link, how: How) -> str:
+    """Return the gateway of the host's route to one of the jail's prefixes, "" for an interface route.
+
+    An IPv6 address of its own goes by interface route, an IPv4 one by the link's next hop (transcripts 4-neighbours and
+    10-interface-routes). A service goes by the next hop: routed by interface, its unused addresses would each take a
+    place in the neighbour cache (12-service-prefix). Where IPv4 has no IPv6 next hops, an IPv4 service goes by the jail's
+    own IPv4 address as 10-interface-routes sends the jail's default by the host's; `unroutable` says where it has none.
+    """
+    by_interface = how is How.INTERFACE and prefix.version == 4
+    if prefix not in config.services:
+        return "" if by_interface or prefix.version == 6 else link.next_hop
+    return _own_ipv4(config) if by_interface else link.next_hop
+
+
+def _own_ipv4(config: JailConfig) -> str:
+    return next((address(prefix) for prefix in config.addresses if prefix.version == 4), "")
+
+
+def unroutable(config: JailConfig, how: How) -> tuple[Prefix, ...]:
+    """Return the jail's services that the host can not route to it as this kernel is."""
+    if how is not How.INTERFACE or _own_ipv4(config):
+        return ()
+    return tuple(prefix for prefix in config.services if prefix.version == 4)
+
+
+def right(route: Route, link: Link, by: str) -> bool:
+    """Tell whether a host route to one of the jail's prefixes is as we make it; `by` is its `gateway`."""
     if route.interface != link.outer or route.reject:
         return False
-    if route.version == 6 or how is How.INTERFACE:
-        return "G" not in route.flags
-    return route.gateway == link.next_hop
+    return route.gateway == by if by else "G" not in route.flags
 
 
 def rejected(route: Route) -> bool:
@@ -137,21 +160,48 @@ def rejected(route: Route) -> bool:
     return route.reject and route.gateway == LOOPBACK[route.version]
 
 
-def through(view: HostView, outer: str) -> Iterator[Route]:
-    """Yield the host routes to addresses that leave through an outer end."""
+def through(view: HostView, outer: str, services: Container[str] = ()) -> Iterator[Route]:
+    """Yield the host routes to jails' prefixes that leave through an outer end.
+
+    Those to single addresses are ours. So are those to networks that are among `services` (as netstat(1) prints them):
+    any other one is somebody's own.
+    """
     for route in view.net.by_interface.get(outer, ()):
-        if {"H", "S"} <= set(route.flags) and "%" not in route.destination:
+        ours = "H" in route.flags or route.destination in services
+        if ours and "S" in route.flags and "%" not in route.destination:
             yield route
 
 
-def carries(view: HostView, jail: str, link: Link | None, prefixes: Iterable[Prefix], how: How) -> bool:
-    """Tell whether the host brings packets for all of these addresses to the jail."""
+def services_known(config: JailConfig | None, memory: Memory) -> frozenset[str]:
+    """Return the services that a jail has, or had when it was last wired, as netstat(1) prints them."""
+    now = config.services if config else ()
+    return frozenset(destination(prefix) for prefix in (*now, *services_of(memory.granted)))
+
+
+def carries(
+    view: HostView,
+    jail: str,
+    link: Link | None,
+    prefixes: Iterable[Prefix],
+    how: How,
+    config: JailConfig | None = None,
+) -> bool:
+    """Tell whether the host brings packets for all of these prefixes to the jail; `config` tells which are services."""
     if link is None:
         return all(view.net.by_address.get(address(prefix)) for prefix in prefixes)
     if outer_end(view, jail, link) is None or (not link.adopted and inner_on_host(view, jail)):
         return False
-    found = (view.net.routes_to(address(prefix), prefix.version) for prefix in prefixes)
-    return all(len(routes) == 1 and right(routes[0], link, how) for routes in found)
+    config = config or JailConfig(jail, (), "")
+    return all(
+        len(routes) == 1 and right(routes[0], link, gateway(config, prefix, link, how))
+        for prefix in prefixes
+        for routes in [view.net.routes_to(destination(prefix), prefix.version)]
+    )
+
+
+def wired_prefixes(view: HostView, link: Link | None, services: Container[str] = ()) -> list[Prefix]:
+    """Return the prefixes that the host routes to the jail now, granted or not; for `services` see `through`."""
+    return [network_prefix(route.destination) for route in through(view, link.outer, services)] if link else []
 
 
 def wired_addresses(view: HostView, link: Link | None) -> list[str]:
@@ -162,9 +212,10 @@ def wired_addresses(view: HostView, link: Link | None) -> list[str]:
 def concerning(view: HostView, jail: str, link: Link | None, addresses: Iterable[str], bridge: str = "") -> HostView:
     """Return the part of a view that concerns one jail: small enough to keep, and to compare with the next look's.
 
-    `bridge` is the one that the link's outer end was taken out of.
+    `addresses` are its addresses and services, as netstat(1) prints them or as `Memory.granted` keeps them; `bridge` is
+    the one that the link's outer end was taken out of.
     """
-    addresses = frozenset(addresses)
+    addresses = frozenset(destination(network_prefix(text)) if "/" in text else text for text in addresses)
     outers = {naming.outer_name(jail)} | ({link.outer} if link else set())
     names = {*outers, naming.inner_name(jail)}
     own = owned(view, jail)
@@ -212,14 +263,14 @@ def passing_over(view: HostView, interfaces: Iterable[str]) -> HostView:
 def holders(
     shared: Mapping[Prefix, tuple[str, ...]], view: HostView, adopted: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """Return which jail holds each address that was granted to several, by the address.
+    """Return which jail holds each address, or service prefix, that was granted to several, by what netstat(1) prints.
 
     `adopted` are the outer ends that managers made, by jail. The running jail that is wired with it keeps it, so that
     no restart of ours changes who has it; else the first of the running ones by name.
     """
     found: dict[str, str] = {}
     for prefix, names in shared.items():
-        text = address(prefix)
+        text = destination(prefix)
         routes = view.net.routes_to(text, prefix.version)
         running = [name for name in names if name in view.jails]
         outers = {name: (adopted or {}).get(name) or naming.outer_name(name) for name in names}

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
-from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from mobility import __version__
@@ -88,6 +88,43 @@ class _Now(Collector):
             {(peer,): up for peer, up in self.sessions.items()},
         )
         yield _family(
+            "mobility_bgp_routes_held_back",
+            "Routes that a peer is not told, because its session does not carry them.",
+            ("peer",),
+            {
+                (session["peer"],): sum(session.get("held_back", {}).values())
+                for session in self.state.get("sessions", ())
+            },
+        )
+        yield _family(
+            "mobility_jails_ownership",
+            "Jails that run here, by who owns them in the fabric.",
+            ("kind",),
+            {(kind,): count for kind, count in self.state.get("ownership", {}).items()},
+        )
+        yield _family(
+            "mobility_jails_suppressed",
+            "Jails that are not announced because they flap.",
+            (),
+            {(): self.state.get("suppressed", 0)},
+        )
+        checks = self.state.get("checks", {})
+        yield _family(
+            "mobility_checks",
+            "Checks of jails that are made: each counts once for each address.",
+            (),
+            {(): checks.get("probes", 0)},
+        )
+        yield _counters(
+            "mobility_check_runs",
+            "Checks that were made.",
+            ("kind",),
+            {(kind,): count for kind, count in checks.get("runs", {}).items()},
+        )
+        yield _counters(
+            "mobility_check_failures", "Checks that failed.", ("kind", "reason"), checks.get("failures", {})
+        )
+        yield _family(
             "mobility_bridge_connected",
             "Whether ExaBGP's bridge is connected.",
             (),
@@ -103,6 +140,15 @@ class _Now(Collector):
 
 def _family(name: str, text: str, labels: Sequence[str], values: Mapping[tuple[str, ...], float]) -> GaugeMetricFamily:
     family = GaugeMetricFamily(name, text, labels=labels)
+    for label_values, value in values.items():
+        family.add_metric(label_values, value)
+    return family
+
+
+def _counters(
+    name: str, text: str, labels: Sequence[str], values: Mapping[tuple[str, ...], float]
+) -> CounterMetricFamily:
+    family = CounterMetricFamily(name, text, labels=labels)
     for label_values, value in values.items():
         family.add_metric(label_values, value)
     return family
@@ -125,6 +171,7 @@ class Metrics:
 
         self._announcements = counter("mobility_announcements", "Routes that were announced.")
         self._withdrawals = counter("mobility_withdrawals", "Routes that were withdrawn.")
+        self._ownership = counter("mobility_ownership_refusals", "Jails that were not, or no longer, owned.", "kind")
         self._events = counter("mobility_events", "Events from the hooks.", "phase")
         self._event_to_announced = Histogram(
             "mobility_event_to_announced_seconds",
@@ -164,6 +211,10 @@ class Metrics:
         self._command_seconds.labels(name).observe(seconds)
         if failed:
             self._command_failures.labels(name).inc()
+
+    def ownership(self, kind: str) -> None:
+        """Count a ruling by which a jail is not, or no longer, owned by this host."""
+        self._ownership.labels(kind).inc()
 
     def announced(self, routes: int) -> None:
         """Count routes that were announced."""

@@ -28,15 +28,23 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Attributes:
-    """What goes out with a prefix beside its next hop.
+    """What goes out with a prefix.
 
-    Communities are written as ExaBGP and RFC 1997 / RFC 8092 write them: "65535:0", "65000:1:7".
+    Communities are written as ExaBGP and RFC 1997 / RFC 8092 / RFC 4360 write them: "65535:0", "65000:1:7",
+    "target:65000:7".
     """
 
     communities: tuple[str, ...] = ()
     large_communities: tuple[str, ...] = ()
+    extended_communities: tuple[str, ...] = ()
     med: int | None = None
     local_preference: int | None = None
+    prepend: int = 0
+    """How many times more than once our own AS stands in the path that an eBGP peer sees."""
+    next_hop_ipv4: str | None = None
+    """The next hop of IPv4 routes, an address of either family, instead of the one configured for the peer."""
+    next_hop_ipv6: str | None = None
+    """The same for IPv6 routes."""
 
 
 GRACEFUL_SHUTDOWN = "65535:0"
@@ -115,3 +123,21 @@ def martian(prefix: Prefix) -> bool:
 def address(prefix: Prefix) -> str:
     """Return the one address of a /32 or /128, in its canonical text (RFC 5952)."""
     return str(IPAddress(prefix.first, prefix.version))
+
+
+def single(prefix: Prefix) -> bool:
+    """Tell whether a prefix is one address: a /32 or a /128."""
+    return bool(prefix.prefixlen == (32 if prefix.version == 4 else 128))
+
+
+def destination(prefix: Prefix) -> str:
+    """Return a route's destination as netstat(1) prints it: one address bare, a network with its length.
+
+    With -n it abbreviates neither family (FreeBSD usr.bin/netstat/route.c, netname4, domask and netname6).
+    """
+    return address(prefix) if single(prefix) else f"{address(prefix)}/{prefix.prefixlen}"
+
+
+def overlap(one: Prefix, other: Prefix) -> bool:
+    """Tell whether two prefixes have an address in common: one then holds the whole of the other."""
+    return bool(one.version == other.version and one.first <= other.last and other.first <= one.last)

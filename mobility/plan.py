@@ -1,21 +1,22 @@
 """What has to be done for one jail: a pure function from what is wanted and what is observed to FreeBSD's commands.
 
 Level-driven: whatever a look showed, `plan` says which commands lead from there to the target. Those of a jail's own
-link are the commands of transcript 8-reference, in its order; IPv4 by interface routes is transcript 10.
+link are the commands of transcript 8-reference, in its order; IPv4 by interface routes is transcript 10, prefixes beyond
+its own addresses are transcript 12.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from netaddr import IPAddress
 
 from mobility import links
 from mobility.decide import How, Memory, Stand, Target
-from mobility.jails.jailsd import JailConfig
+from mobility.jails.jailsd import JailConfig, services_of
 from mobility.links import LOOPBACK, Link
-from mobility.model import address
+from mobility.model import Prefix, address, destination, single
 from mobility.network import naming
 from mobility.network.output import HostView, Interface, NetView, Route
 
@@ -24,6 +25,10 @@ UNIT_TRIES = 64
 _FAMILY = {4: ("inet", 32), 6: ("inet6", 128)}
 _STILL_THERE = ("route already in table", "Invalid argument", "File exists")
 """What route(8) says where an IPv4 route is there already (transcripts 3-routes and 11-rc)."""
+_NO_SUCH_ROUTE = "not in table"
+_NO_SUCH_NEIGHBOUR = "No such file or directory"
+_NO_SUCH_ADDRESS = "Can't assign requested address"
+"""What route(8) and ifconfig(8) say where there is nothing to remove (transcript 3-routes; ifconfig.c, notealias)."""
 _UNREADY = frozenset({"IFDISABLED", "AUTO_LINKLOCAL"})
 """What an interface is made with (nd6 options; transcript 1-interfaces), and must not have on a link of ours."""
 
@@ -77,6 +82,34 @@ class Case:
         return tuple((p.version, address(p)) for p in self.config.addresses) if self.config else ()
 
     @property
+    def services(self) -> tuple[Prefix, ...]:
+        """The prefixes that are routed to the jail beyond its addresses."""
+        return self.config.services if self.config else ()
+
+    @property
+    def former(self) -> tuple[Prefix, ...]:
+        """The services that it was wired with and has no more."""
+        return tuple(prefix for prefix in services_of(self.memory.granted) if prefix not in self.services)
+
+    @property
+    def versions(self) -> frozenset[int]:
+        """The IP versions of all that is routed to the jail."""
+        return frozenset(prefix.version for prefix in self.config.routed) if self.config else frozenset()
+
+    def ways(self, link: Link) -> tuple[tuple[int, str, str], ...]:
+        """Return the host routes to the jail: IP version, destination as netstat(1) prints it, gateway or ""."""
+        if self.config is None:
+            return ()
+        return tuple(
+            (prefix.version, text, links.gateway(self.config, prefix, link, self.how))
+            for prefix, text in zip(self.config.routed, self.config.destinations, strict=True)
+        )
+
+    def leading(self, link: Link) -> tuple[Route, ...]:
+        """Return the host's routes to the jail as the view shows them, wanted or not."""
+        return tuple(links.through(self.view, link.outer, links.services_known(self.config, self.memory)))
+
+    @property
     def open(self) -> bool:
         """Whether the jail is to be wired."""
         return self.target.stand in (Stand.WIRED, Stand.ANNOUNCED)
@@ -102,6 +135,11 @@ def plan(case: Case) -> list[Command]:
     link = case.link
     if link is None:
         return list(_plain(case))
+    if case.open and case.config and (prefixes := links.unroutable(case.config, case.how)):
+        raise Refused(
+            f"jail {case.jail}: this kernel has no IPv6 next hops for IPv4, so its services "
+            f"{', '.join(map(str, prefixes))} need an IPv4 address of its own to be routed to: add one to `addresses`"
+        )
     return list(_adopted(case, link) if link.adopted else _own(case, link))
 
 
@@ -109,10 +147,11 @@ def _own(case: Case, link: Link) -> Iterator[Command]:
     jail, view, inside = case.jail, case.view, case.inside
     outer = links.owned(view, jail)
     if case.target.stand in (Stand.ABSENT, Stand.CLOSING):
-        yield from _reject(view, link)
+        yield from _reject(case, link)
         if case.target.stand is Stand.ABSENT:
             if outer is not None:
                 yield Command(("ifconfig", outer.name, "destroy"), "unwire: the inner end goes with it, wherever it is")
+            yield from _forget_inside(case)
             yield from _unreject(case.unreject, view)
         return
     yield from _unreject_others(case)
@@ -136,19 +175,22 @@ def _own(case: Case, link: Link) -> Iterator[Command]:
     if inside is not None:
         yield from _inside(case, link, inside)
     yield from _host_routes(case, link)
+    if inside is not None:
+        yield from _no_longer_served(case, inside)
 
 
 def _adopted(case: Case, link: Link) -> Iterator[Command]:
     """Serve a link that is its manager's: never made, renamed or destroyed here, and given back what it had."""
     view = case.view
     if case.target.stand is not Stand.PAIRED:
-        yield from _unneeded(view, case.jail)
+        yield from _unneeded(case)
     outer = links.outer_end(view, case.jail, link)
     if case.target.stand in (Stand.ABSENT, Stand.CLOSING):
-        yield from _reject(view, link)
+        yield from _reject(case, link)
         if case.target.stand is Stand.ABSENT:
             if outer is not None and (naming.GROUP in outer.groups or case.memory.adopted == outer.name):
                 yield from _let_go(case, outer)
+            yield from _forget_inside(case)
             yield from _unreject(case.unreject, view)
         return
     yield from _unreject_others(case)
@@ -179,6 +221,8 @@ def _adopted(case: Case, link: Link) -> Iterator[Command]:
             )
         yield from _inside(case, link, case.inside)
     yield from _host_routes(case, link)
+    if case.inside is not None:
+        yield from _no_longer_served(case, case.inside)
 
 
 def _former(case: Case, link: Link) -> Interface | None:
@@ -200,11 +244,11 @@ def _let_go(case: Case, outer: Interface) -> Iterator[Command]:
         yield Command(("ifconfig", outer.name, "-group", naming.GROUP), "its manager's again")
 
 
-def _unneeded(view: HostView, jail: str) -> Iterator[Command]:
+def _unneeded(case: Case) -> Iterator[Command]:
     """Destroy a pair of ours that the jail does not use."""
-    if links.owned(view, jail) is not None:
-        link = links.own_link(jail)
-        yield from _reject(view, link)
+    if links.owned(case.view, case.jail) is not None:
+        link = links.own_link(case.jail)
+        yield from _reject(case, link)
         yield Command(("ifconfig", link.outer, "destroy"), "no pair of ours is needed")
 
 
@@ -214,7 +258,7 @@ def _plain(case: Case) -> Iterator[Command]:
     It does so before prestart and after poststop (jail.c, startcommands and stopcommands), so the host answers for them
     until long after they were withdrawn, and no reject is needed.
     """
-    yield from _unneeded(case.view, case.jail)
+    yield from _unneeded(case)
     yield from _unreject(case.unreject, case.view)
 
 
@@ -270,7 +314,7 @@ def _link(ifconfig: tuple[str, ...], found: Interface, link_local: str) -> Itera
 
 
 def _ipv4_of_the_host(case: Case, link: Link, outer: Interface) -> Iterator[Command]:
-    if any(version == 4 for version, _ in case.granted) and not case.view.net.ipv4:
+    if 4 in case.versions and not case.view.net.ipv4:
         yield Command(
             ("ifconfig", "lo0", "inet", f"{naming.DUMMY_IPV4}/32", "alias"),
             "IPv4 needs an address of the host's to come from: the dummy (RFC 7600)",
@@ -296,7 +340,8 @@ def _inside(case: Case, link: Link, inside: NetView) -> Iterator[Command]:
     there = {4: found.inet, 6: found.inet6}
     wide = [text for version, text in case.granted if text in there[version] and text in found.wide]
     over = [text for text in (*found.inet, *found.inet6) if _is_over(case, link, text)]
-    losing = any(IPAddress(text).version == 4 for text in (*wide, *over))
+    returning = _on_loopback(case, inside) & {text for _, text in case.granted}
+    losing = any(IPAddress(text).version == 4 for text in (*wide, *over, *returning))
     gateway = _gateway_inside(case, name, 4)
     defaults = inside.routes_to("default", 4)
     ours = any(route.gateway == gateway for route in defaults)
@@ -304,6 +349,8 @@ def _inside(case: Case, link: Link, inside: NetView) -> Iterator[Command]:
         yield Command((*into, "route", "-n", "delete", "default"), "it leads to where the link no longer does")
     for version, text in case.granted:
         family, length = _FAMILY[version]
+        if text in returning:
+            yield Command((*into, "ifconfig", "lo0", family, f"{text}/{length}", "-alias"), "no service any more")
         if text in wide:
             yield Command(
                 (*into, "ifconfig", name, family, f"{text}/{length}", "-alias"),
@@ -314,6 +361,7 @@ def _inside(case: Case, link: Link, inside: NetView) -> Iterator[Command]:
     for text in over:
         family, length = _FAMILY[IPAddress(text).version]
         yield Command((*into, "ifconfig", name, family, f"{text}/{length}", "-alias"), "no longer granted")
+    yield from _services_inside(case, inside, name, over)
     if not losing:
         yield from _defaults(case, inside, name)
         return
@@ -323,11 +371,95 @@ def _inside(case: Case, link: Link, inside: NetView) -> Iterator[Command]:
         yield replace(command, harmless=_STILL_THERE) if "-6" not in command.argv and ours else command
 
 
+def _services_inside(case: Case, inside: NetView, name: str, over: Collection[str]) -> Iterator[Command]:
+    """Have packets for a service end in the jail, so that none goes to and fro between it and the host.
+
+    One address is put on lo0, where transcript 12-service-prefix has it: a reject in its place would keep the jail from
+    taking the address itself ("File exists"; 3-routes). A network gets a reject for the whole, and whatever longer the
+    jail has counts before it. Where the jail itself has a route to the very same, by another way than back to the host,
+    that one stays. `over` are the addresses that are about to be removed, `name` is the jail's end of the link.
+    """
+    into = ("jexec", case.jail)
+    if 4 in case.versions and not _has_ipv4(case, inside):
+        yield Command(
+            (*into, "ifconfig", "lo0", "inet", f"{naming.DUMMY_IPV4}/32", "alias"),
+            "IPv4 needs an address of the jail's to come from: the dummy (RFC 7600)",
+        )
+    for prefix in case.services:
+        version, text = prefix.version, destination(prefix)
+        found = inside.routes_to(text, version)
+        back = [route for route in found if route.interface == name]
+        held = single(prefix) and text in inside.by_address and text not in over
+        if held or len(back) < len(found):
+            continue
+        for route in back:
+            delete = _delete(route, alone=len(found) == 1)
+            yield Command((*into, *delete.argv), "it leads back to the host: packets would go to and fro")
+        if single(prefix):
+            family, length = _FAMILY[version]
+            yield Command((*into, "ifconfig", "lo0", family, f"{text}/{length}", "alias"), "the jail's service address")
+        else:
+            yield Command(
+                (*into, *_reject_one(version, text).argv), "unused addresses of the service get an ICMP answer"
+            )
+
+
+def _has_ipv4(case: Case, inside: NetView) -> bool:
+    """Tell whether the jail has an IPv4 address for its routes over IPv6 next hops to come from, or is given one."""
+    given = any(version == 4 for version, _ in case.granted)
+    return given or any(prefix.version == 4 and single(prefix) for prefix in case.services) or bool(inside.ipv4)
+
+
+def _on_loopback(case: Case, inside: NetView) -> frozenset[str]:
+    """Return the jail's former service addresses that are still on its lo0."""
+    loopback = inside.interface("lo0")
+    there = {*loopback.inet, *loopback.inet6} if loopback else set()
+    return frozenset(there & {destination(prefix) for prefix in case.former if single(prefix)})
+
+
+def _no_longer_served(case: Case, inside: NetView) -> Iterator[Command]:
+    """Take away what the jail's former services left in it, once the host sends nothing there any more."""
+    into, why = ("jexec", case.jail), "no service any more"
+    granted = {text for _, text in case.granted}
+    kept = _on_loopback(case, inside) - granted
+    loopback = inside.interface("lo0")
+    if 4 not in case.versions and case.former and loopback and naming.DUMMY_IPV4 in loopback.inet:
+        kept |= {naming.DUMMY_IPV4}
+    for prefix in case.former:
+        for route in inside.routes_to(destination(prefix), prefix.version):
+            if links.rejected(route):
+                yield Command((*into, *_delete(route, alone=False).argv), why)
+    for text in sorted(kept):
+        family, length = _FAMILY[IPAddress(text).version]
+        yield Command((*into, "ifconfig", "lo0", family, f"{text}/{length}", "-alias"), why)
+
+
+def _forget_inside(case: Case) -> Iterator[Command]:
+    """Do the same, without a look inside, in a jail that goes on running and has nothing granted any more."""
+    if case.jail not in case.view.jails:
+        return
+    into, why = ("jexec", case.jail), "no service any more"
+    for prefix in (*case.former, *case.services):
+        text = destination(prefix)
+        if single(prefix):
+            family, length = _FAMILY[prefix.version]
+            away = ("ifconfig", "lo0", family, f"{text}/{length}", "-alias")
+            yield Command((*into, *away), why, harmless=(_NO_SUCH_ADDRESS,))
+        else:
+            way = _route(prefix.version, "delete", text, LOOPBACK[prefix.version])
+            yield Command((*into, *way), why, harmless=(_NO_SUCH_ROUTE,))
+
+
 def _is_over(case: Case, link: Link, text: str) -> bool:
     """Tell whether an address in the jail has to go: on a manager's link only what was granted before."""
     ip = IPAddress(text)
     mine = not link.adopted or text in case.memory.granted
     return mine and (ip.version, text) not in case.granted and not ip.is_link_local()
+
+
+def rejecting(commands: Iterable[Command]) -> tuple[str, ...]:
+    """Return the destinations that these commands reject on the host: those inside the jail stay as long as it is wired."""
+    return tuple(command.argv[-3] for command in commands if command.argv[-1] == "-reject" and not command.in_jail)
 
 
 def loses_address(commands: Iterable[Command]) -> bool:
@@ -342,7 +474,7 @@ def _gateway_inside(case: Case, name: str, version: int) -> str:
 
 def _defaults(case: Case, inside: NetView, name: str) -> Iterator[Command]:
     into = ("jexec", case.jail)
-    for version in sorted({version for version, _ in case.granted}, reverse=True):
+    for version in sorted(case.versions, reverse=True):
         gateway = _gateway_inside(case, name, version)
         family = ("-inet6",) if version == 4 and ":" in gateway else ()
         host = inside.routes_to(gateway, 4)
@@ -362,12 +494,13 @@ def inside_is_right(case: Case, inside: NetView) -> bool:
 
 
 def _route(version: int, verb: str, text: str, *way: str) -> tuple[str, ...]:
-    return ("route", "-n", *(("-6",) if version == 6 else ()), verb, "-host", text, *way)
+    return ("route", "-n", *(("-6",) if version == 6 else ()), verb, "-net" if "/" in text else "-host", text, *way)
 
 
-def _way(version: int, link: Link, how: How) -> tuple[str, ...]:
-    # the /128 by interface route and the /32 by next hop: see the traps of 4-neighbours and 10-interface-routes
-    return ("-inet6", link.next_hop) if version == 4 and how is not How.INTERFACE else ("-interface", link.outer)
+def _way(version: int, link: Link, by: str) -> tuple[str, ...]:
+    if not by:
+        return ("-interface", link.outer)
+    return ("-inet6", by) if version == 4 and ":" in by else (by,)
 
 
 def _delete(route: Route, *, alone: bool) -> Command:
@@ -381,10 +514,10 @@ def _delete(route: Route, *, alone: bool) -> Command:
 
 
 def _host_routes(case: Case, link: Link) -> Iterator[Command]:
-    view = case.view
-    for version, text in case.granted:
+    view, ways = case.view, case.ways(link)
+    for version, text, by in ways:
         found = view.net.routes_to(text, version)
-        if len(found) == 1 and links.right(found[0], link, case.how):
+        if len(found) == 1 and links.right(found[0], link, by):
             continue
         for route in found:
             if route.interface != link.outer and not links.rejected(route) and not _of_ours(view, route.interface):
@@ -395,11 +528,16 @@ def _host_routes(case: Case, link: Link) -> Iterator[Command]:
         for route in found:
             yield replace(_delete(route, alone=len(found) == 1), why="in the way of the jail's own route")
         yield Command(
-            _route(version, "add", text, *_way(version, link, case.how)),
-            f"packets for the jail's IPv{version} address",
+            _route(version, "add", text, *_way(version, link, by)),
+            f"packets for the jail's IPv{version} {'service' if '/' in text else 'address'}",
         )
-    for route in links.through(view, link.outer):
-        if (route.version, route.destination) not in case.granted:
+    wanted = {(version, text) for version, text, _ in ways}
+    for route in case.leading(link):
+        if (route.version, route.destination) not in wanted:
+            if route.version == 6 and "G" not in route.flags and "H" in route.flags:
+                # as long as its route is there: ndp(8) finds it by that (usr.sbin/ndp/ndp.c, delete)
+                why = "the kernel would keep the neighbour"
+                yield Command(("ndp", "-d", route.destination), why, harmless=(_NO_SUCH_NEIGHBOUR,))
             yield replace(_delete(route, alone=True), why="no longer granted")
 
 
@@ -408,8 +546,9 @@ def _of_ours(view: HostView, name: str) -> bool:
     return any(naming.GROUP in one.groups for one in view.net.interfaces.get(name, ()))
 
 
-def _reject(view: HostView, link: Link) -> Iterator[Command]:
-    for route in tuple(links.through(view, link.outer)):
+def _reject(case: Case, link: Link) -> Iterator[Command]:
+    view = case.view
+    for route in case.leading(link):
         alone = len(view.net.routes_to(route.destination, route.version)) == 1
         yield replace(_delete(route, alone=alone), why="delete, then add: `route change` forgets the reject")
         if alone:
@@ -431,8 +570,8 @@ def _unreject(addresses: Iterable[str], view: HostView) -> Iterator[Command]:
 
 
 def _unreject_others(case: Case) -> Iterator[Command]:
-    """Remove the rejects whose time is over, but for granted addresses: their own routes replace those."""
-    granted = {text for _, text in case.granted}
+    """Remove the rejects whose time is over, but for what the jail has again: its own routes replace those."""
+    granted = case.config.destinations if case.config else ()
     yield from _unreject((text for text in case.unreject if text not in granted), case.view)
 
 
@@ -460,14 +599,12 @@ def expect(case: Case) -> HostView:
     link, view = links.own_link(case.jail), case.view
     interfaces = dict(view.net.interfaces)
     ours = view.ours
-    granted = case.granted
     routes = dict(_expected_routes(case, link))
     if case.open:
-        for version, text in granted:
-            over_next_hop = version == 4 and case.how is not How.INTERFACE
-            gateway, flags = (link.next_hop, "UGHS") if over_next_hop else ("link#0", "UHS")
-            routes[text] = (Route(version, text, gateway, flags, link.outer),)
-        if any(version == 4 for version, _ in granted) and not view.net.ipv4:
+        for version, text, by in case.ways(link):
+            flags = f"U{'G' if by else ''}{'' if '/' in text else 'H'}S"
+            routes[text] = (Route(version, text, by or "link#0", flags, link.outer),)
+        if 4 in case.versions and not view.net.ipv4:
             interfaces["lo0"] = tuple(replace(i, inet=(*i.inet, naming.DUMMY_IPV4)) for i in interfaces.get("lo0", ()))
     if case.target.stand is Stand.ABSENT:
         for name in (naming.outer_name(case.jail), naming.inner_name(case.jail)):
@@ -510,7 +647,7 @@ def _after_pairing(
 
 def _expected_routes(case: Case, link: Link) -> Iterator[tuple[str, tuple[Route, ...]]]:
     view, stand, unreject = case.view, case.target.stand, frozenset(case.unreject)
-    ways = {route.destination: route for route in links.through(view, link.outer)}
+    ways = {route.destination: route for route in case.leading(link)}
     for text, found in view.net.routes.items():
         left = tuple(
             route
@@ -520,6 +657,6 @@ def _expected_routes(case: Case, link: Link) -> Iterator[tuple[str, tuple[Route,
         )
         if not left and text in ways and stand in (Stand.ABSENT, Stand.CLOSING):
             version = ways[text].version
-            left = (Route(version, text, LOOPBACK[version], "UHRS", "lo0"),)
+            left = (Route(version, text, LOOPBACK[version], "URS" if "/" in text else "UHRS", "lo0"),)
         if left:
             yield text, left

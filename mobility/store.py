@@ -11,23 +11,33 @@ import json
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from mobility import announcement
+from mobility.bgp.ownership import Held, Record
+from mobility.damping import Damping
 from mobility.decide import How, Memory
 from mobility.model import Phase
+from mobility.uplinks import Way
 
 log = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 BUSY_TIMEOUT = 0.05
 """Seconds to wait for somebody else's lock on the file: the agent's loop stands still meanwhile."""
 _JAILS = "CREATE TABLE jail (name TEXT PRIMARY KEY, boot TEXT NOT NULL, memory TEXT NOT NULL) WITHOUT ROWID;"
+_SINCE_3 = """
+CREATE TABLE ownership (name TEXT PRIMARY KEY, record TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE handing (name TEXT PRIMARY KEY, boot TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE uplink (boot TEXT PRIMARY KEY, ways TEXT NOT NULL) WITHOUT ROWID;
+"""
 _SCHEMA = f"""
 {_JAILS}
+{_SINCE_3}
 CREATE TABLE drain (name TEXT PRIMARY KEY, since REAL NOT NULL, boot TEXT) WITHOUT ROWID;
 CREATE TABLE history (
     id INTEGER PRIMARY KEY, at REAL NOT NULL, jail TEXT NOT NULL, what TEXT NOT NULL, detail TEXT NOT NULL
@@ -46,6 +56,8 @@ DROP TABLE jail_1;
 ALTER TABLE drain ADD COLUMN boot TEXT;
 """  # noqa: S608  # made of constants
 """Version 1 kept what is remembered in columns; its rejects and grants are addresses with blanks between."""
+_UPGRADES = {1: _FROM_1, 2: _SINCE_3}
+"""By version: what brings it to the next."""
 EVERYTHING = "*"
 """The drain of the whole host, beside those of single jails."""
 UNTIL_BOOT = "*boot"
@@ -88,8 +100,9 @@ class Store:
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
             if version == 0:
                 self._db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
-            elif version == 1:
-                self._db.executescript(f"BEGIN; {_FROM_1} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
+            elif version in _UPGRADES:
+                steps = "".join(_UPGRADES[each] for each in range(version, SCHEMA_VERSION))
+                self._db.executescript(f"BEGIN; {steps} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
             elif version != SCHEMA_VERSION:
                 raise StoreError(
                     f"{path} is of version {version}, this program knows {SCHEMA_VERSION}: upgrade, or move it away"
@@ -125,8 +138,38 @@ class Store:
             if memory == Memory():
                 self._db.execute("DELETE FROM jail WHERE name = ?", (jail,))
             else:
-                text = json.dumps(asdict(memory), separators=(",", ":"))
-                self._db.execute("REPLACE INTO jail VALUES (?, ?, ?)", (jail, self._boot, text))
+                values = (jail, self._boot, _json(asdict(memory)))
+                self._db.execute("REPLACE INTO jail VALUES (?, ?, ?)", values)
+
+    def records(self) -> dict[str, Record]:
+        """Return what is remembered of jails' ownership, from all boots."""
+        rows = self._db.execute("SELECT name, record FROM ownership")
+        return {name: _record(json.loads(text)) for name, text in rows}
+
+    def record(self, jail: str, record: Record) -> None:
+        """Keep what is known of a jail's ownership."""
+        with self._writing():
+            self._db.execute("REPLACE INTO ownership VALUES (?, ?)", (jail, _json(asdict(record))))
+
+    def handing(self) -> set[str]:
+        """Return the jails that were handed over since this boot."""
+        return {name for (name,) in self._db.execute("SELECT name FROM handing WHERE boot = ?", (self._boot,))}
+
+    def remember_handing(self, jails: Iterable[str]) -> None:
+        """Keep which jails are handed over."""
+        with self._writing():
+            self._db.execute("DELETE FROM handing")
+            self._db.executemany("INSERT INTO handing VALUES (?, ?)", [(name, self._boot) for name in jails])
+
+    def uplinks(self) -> frozenset[Way]:
+        """Return the default routes that the agent has made since this boot."""
+        row = self._db.execute("SELECT ways FROM uplink WHERE boot = ?", (self._boot,)).fetchone()
+        return frozenset(Way(*way) for way in json.loads(row[0])) if row else frozenset()
+
+    def remember_uplinks(self, ways: frozenset[Way]) -> None:
+        """Keep which default routes are the agent's."""
+        with self._writing():
+            self._db.execute("REPLACE INTO uplink VALUES (?, ?)", (self._boot, _json(sorted(ways))))
 
     def drains(self) -> dict[str, float]:
         """Return what is drained (jail names, EVERYTHING, UNTIL_BOOT) and since when (UTC)."""
@@ -167,10 +210,16 @@ class Store:
             self._db.execute("DELETE FROM history WHERE at < ?", (before,))
             self._db.execute("DELETE FROM jail WHERE boot != ?", (self._boot,))
             self._db.execute("DELETE FROM drain WHERE boot != ?", (self._boot,))
+            self._db.execute("DELETE FROM uplink WHERE boot != ?", (self._boot,))
+            self._db.execute("DELETE FROM handing WHERE boot != ?", (self._boot,))
 
     def close(self) -> None:
         """Close the file."""
         self._db.close()
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"))
 
 
 def _memory(values: dict[str, Any]) -> Memory:
@@ -178,4 +227,13 @@ def _memory(values: dict[str, Any]) -> Memory:
     values["how"] = How(values["how"]) if values.get("how") else None
     for name in ("rejects", "granted", "inner"):
         values[name] = tuple(text for text in values.get(name, ()) if text)
+    held = values.get("held")
+    if held:
+        values["held"] = Held(held["claim"], tuple(held["told"]), tuple(held["lost"]), held["lost_to"], held["lost_at"])
+    values["damping"] = Damping(**values.get("damping", {}))
+    values["announce"] = announcement.recalled(values.get("announce") or {})
     return Memory(**values)
+
+
+def _record(values: dict[str, Any]) -> Record:
+    return Record(values["highest"], values["owner"], tuple(values["moves"]), values["frozen_at"])

@@ -14,13 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from mobility import decide, links
+from mobility import damping, decide, links
 from mobility import plan as planning
+from mobility.announcer import Announcer, Fabric
+from mobility.bgp.ownership import GRACE, Held, Kind
+from mobility.damping import Damping
 from mobility.decide import How, Memory, Patience, Stand, Target
 from mobility.events.spool import Event
-from mobility.jails.jailsd import JailConfig
+from mobility.holders import Holders
+from mobility.jails.jailsd import JailConfig, addresses_of, services_of
 from mobility.links import Link
-from mobility.model import GRACEFUL_SHUTDOWN, Attributes, Phase, Prefix, address, host_prefix
+from mobility.model import Phase, Prefix, address, destination
 from mobility.network import naming
 from mobility.network.host import Host, Trouble
 from mobility.network.output import HostView, Jail, NetView
@@ -29,6 +33,7 @@ from mobility.plan import Case, Refused
 if TYPE_CHECKING:
     from mobility.bgp.speaker import Speaker
     from mobility.events.spool import Spool
+    from mobility.health.manager import Health
     from mobility.metrics import Metrics
     from mobility.store import Store
 
@@ -37,7 +42,6 @@ log = logging.getLogger(__name__)
 ATTEMPTS = 4
 """Times that a failing jail is looked at and tried again before its hook is told; the periodic look goes on trying."""
 _WAIT = wait_random_exponential(multiplier=0.05, max=2)
-_LEAVING = Attributes(communities=(GRACEFUL_SHUTDOWN,))
 _OPEN = (Stand.WIRED, Stand.ANNOUNCED)
 _NOT_ADOPTED: dict[str, Any] = {"adopted": "", "adopted_by": None, "inner": (), "bridge": ""}
 FRESH = 1.0
@@ -58,6 +62,18 @@ class Grant:
 
 
 @dataclass(frozen=True, slots=True)
+class Drained:
+    """Whether a jail is to leave this host."""
+
+    leaving: bool = False
+    """Whether to announce it with GRACEFUL_SHUTDOWN."""
+    handing: bool = False
+    """Whether another host is expected to start it."""
+    barred: str = ""
+    """Why not to announce it at all."""
+
+
+@dataclass(frozen=True, slots=True)
 class Shared:
     """What all workers use."""
 
@@ -70,56 +86,18 @@ class Shared:
     patience: Patience
     settle_for: float
     grant: Callable[[str, Memory], Grant]
-    claims: Claims
-    drained: Callable[[str], tuple[bool, str]]
-    """By jail: whether to announce it with GRACEFUL_SHUTDOWN, and the reason not to announce it at all, or ""."""
+    holders: Holders
+    fabric: Fabric
+    health: Health
+    damping: damping.Policy
+    drained: Callable[[str], Drained]
+    """By jail: whether it is to leave this host."""
     how: Callable[[], How]
     """How links bring IPv4 to their jails on this kernel."""
     learn: Callable[[], Awaitable[None]]
     """Asks the kernel once more what it can."""
     inspections: asyncio.Semaphore
     """How many jails may be looked into at once, beside what their own changes need."""
-
-
-class Claims:
-    """Which jail of this host holds which address: taken at once, between two steps of any worker, so never by two."""
-
-    def __init__(self, released: Callable[[], None] = lambda: None) -> None:
-        """`released` is called when an address was given back."""
-        self._released = released
-        self._holders: dict[str, str] = {}
-        self._held: dict[str, set[str]] = {}
-
-    def take(self, jail: str, addresses: Iterable[str], *, part: bool = False) -> str:
-        """Take all of the addresses for the jail and return "", or return why not: another jail holds one.
-
-        Then none is taken, or, with `part`, those that are free.
-        """
-        wanted = tuple(addresses)
-        held = [text for text in wanted if self.of_another(jail, text)]
-        if not held or part:
-            mine = [text for text in wanted if text not in held]
-            self._holders |= dict.fromkeys(mine, jail)
-            self._held.setdefault(jail, set()).update(mine)
-        return "; ".join(
-            f"{text} is held by jail {self._holders[text]}, which runs: take it out of one of the two files in jails.d"
-            for text in held
-        )
-
-    def of_another(self, jail: str, text: str) -> bool:
-        """Tell whether another jail holds an address."""
-        return self._holders.get(text, jail) != jail
-
-    def release(self, jail: str, keep: Iterable[str] = ()) -> None:
-        """Give back what the jail holds, but for `keep`."""
-        held = self._held.pop(jail, set())
-        kept = held & set(keep)
-        if kept:
-            self._held[jail] = kept
-        for text in held - kept:
-            del self._holders[text]
-        if held - kept:
-            self._released()
 
 
 class Worker:
@@ -131,27 +109,31 @@ class Worker:
         "_broken",
         "_config",
         "_dirty",
+        "_due",
         "_eventful",
         "_events",
+        "_fit",
         "_inspecting",
         "_looked",
+        "_losing",
         "_measured",
         "_missed",
         "_relooked",
         "_shared",
+        "_suppressed",
         "_suspended",
         "_task",
         "_timer",
         "_units_tried",
         "_unwired",
         "_view",
-        "announced",
+        "_was_fit",
+        "announcer",
         "blind",
         "jail",
         "memory",
         "name",
         "problem",
-        "since",
         "stands",
         "target",
         "waits",
@@ -162,9 +144,9 @@ class Worker:
         self.memory = memory
         self.target = Target(Stand.ABSENT, "not looked at yet")
         self.problem = ""
-        self.since = time.time() - (time.monotonic() - memory.announced_at if memory.announced_at else 0.0)
+        since = time.time() - (time.monotonic() - memory.announced_at if memory.announced_at else 0.0)
+        self.announcer = Announcer(name, shared.fabric, since)
         self.jail: Jail | None = None
-        self.announced: dict[Prefix, Attributes] = {}
         self.stands: Stand | None = None
         """Where the network is known to stand; None: it has to be looked at."""
         self.waits = ""
@@ -181,6 +163,11 @@ class Worker:
         self._broken = False
         """Whether a look inside the jail showed its link broken, and it has not been mended yet."""
         self._inspecting = False
+        self._fit = False
+        """Whether it is to be announced, as far as the jail itself goes."""
+        self._suppressed = False
+        self._was_fit = memory.announced_at > 0.0
+        """Whether that was so, and known to be: losing it is a flap."""
         self._suspended = False
         """Whether it was withdrawn without a pass: the next look brings it back where it should be."""
         self._relooked = False
@@ -189,9 +176,12 @@ class Worker:
         self._missed = False
         self._eventful = False
         self._config: JailConfig | None = None
+        self._due: tuple[Prefix, ...] = ()
+        """What the last pass would announce, ownership aside: a jail is one, it is always ruled on as a whole."""
         self._events: list[Event] = []
         self._dirty = False
         self._timer: asyncio.TimerHandle | None = None
+        self._losing: asyncio.TimerHandle | None = None
         self._background: set[asyncio.Task[None]] = set()
         self._units_tried: set[str] = set()
         self._task: asyncio.Task[None] | None = None
@@ -203,8 +193,10 @@ class Worker:
         """Take a hook's event: it is believed for a while, and answered when the jail stands as it should."""
         at = time.monotonic() - max(0.0, time.time() - event.time)
         if self.memory.phase is None or at >= self.memory.phase_at:
-            self.memory = replace(self.memory, phase=event.phase, phase_at=at)
+            self.memory = replace(self.memory, phase=event.phase, phase_at=at, found=False)
         self._events.append(event)
+        if event.phase is Phase.POSTSTART:
+            self._shared.health.hurry(self.name)
         # what was looked at before this event says nothing about it
         self._looked, self._eventful = False, True
         self._acted = time.monotonic()
@@ -233,14 +225,84 @@ class Worker:
         jail = self.jail
         if self.stands is not Stand.WIRED or jail is None or not jail.vnet or self._config is None or self.problem:
             return False
-        shared = self._shared
-        shutting, drained = shared.drained(self.name)
-        target = decide.decide(self._config, jail, self.memory, time.monotonic(), shared.patience, drained=drained)
-        if target.stand is not Stand.ANNOUNCED or shutting:
+        config, drained = self._config, self._shared.drained(self.name)
+        target = self._target(config, drained)
+        if target.stand is not Stand.ANNOUNCED or drained.leaving:
             return False
         self.target = target
-        self._announce(self._config.addresses, Attributes())
+        wanted = decide.held(config, jail)
+        owned, self.memory = self.announcer.may(config, wanted, self.memory)
+        if owned != wanted:
+            return False
+        self._announce(owned, config, drained)
         return True
+
+    def _target(self, config: JailConfig | None, drained: Drained) -> Target:
+        """Say where the jail should stand, ownership aside; a jail that is not fit any more has flapped."""
+        shared, now = self._shared, time.monotonic()
+        barred = drained.barred or self._not_ready(config)
+        target = decide.decide(config, self.jail, self.memory, now, shared.patience, barred=barred)
+        figure = damping.settle(self.memory.damping, now, shared.damping)
+        self._fit = target.stand is Stand.ANNOUNCED
+        if self._was_fit and not self._fit:
+            self._was_fit = False
+            if config is not None and not (drained.barred or drained.handing):
+                figure = damping.flapped(figure, now, shared.damping)
+        if figure != self.memory.damping:
+            self.memory = replace(self.memory, damping=figure)
+        suppressed = damping.suppressed(figure, now, shared.damping, jail=self.name, utc=time.time())
+        self._suppressed = self._fit and bool(suppressed)
+        return Target(Stand.WIRED, suppressed) if self._suppressed else target
+
+    def _not_ready(self, config: JailConfig | None) -> str:
+        """Return why a wired jail is not ready; "" where it is, and where it is not wired yet."""
+        if config is None or self.jail is None or self.memory.wired != self.jail.jid:
+            return ""
+        health = self._shared.health
+        if not self.jail.vnet:
+            config = replace(config, addresses=decide.held(config, self.jail))
+        health.watch(self.name, config, self.jail.jid, announced=self.memory.announced_at > 0.0)
+        ready, why = health.ready(self.name)
+        return "" if ready else why
+
+    @property
+    def kept_back(self) -> str:
+        """Why it is not announced although it runs and is wired: it is not ready, or it flaps; "" where neither."""
+        suppressed = damping.suppressed(self.memory.damping, time.monotonic(), self._shared.damping, jail=self.name)
+        return self._not_ready(self._config) or suppressed
+
+    def reassess(self) -> None:
+        """Have it decided anew, by what was seen of the host last: not the host has changed, but the fabric, or a check."""
+        if self._task is None and not self._missed:
+            self._looked = self._view is not None
+        self.wake()
+
+    def reconsider(self) -> None:
+        """Let go, or claim again, at once and without a look: the fabric shows something new about its prefixes."""
+        config, announced = self._config, tuple(self.announcer.announced)
+        if not announced or config is None:
+            ruling = self.announcer.ruling
+            if self._fit and ruling is not None and ruling.kind is not Kind.HELD:
+                self.reassess()
+            return
+        before = self.memory.held
+        due = tuple(dict.fromkeys((*self._due, *announced)))
+        owned, self.memory = self.announcer.may(config, due, self.memory)
+        self._lose_the_rest()
+        ruling = self.announcer.ruling
+        gone = [prefix for prefix in announced if prefix not in owned]
+        if gone and ruling is not None:
+            self.announcer.withdraw(gone, ruling.reason)
+            self._suspended = True
+        if gone or len(owned) > len(announced):
+            # the rest of it is lost, or has become ours
+            self.reassess()
+        if self.memory.held.claim != before.claim and not gone:
+            # at once, also while a command runs for what joins: the higher claim is what shows the others who owns it
+            told = tuple(prefix for prefix in announced if prefix in owned)
+            self._announce(told, config, self._shared.drained(self.name))
+        if self.memory.held != before:
+            self._shared.store.remember(self.name, self.memory)
 
     def look(self, view: HostView, began: float) -> None:
         """Take what a whole look at the host, begun at `began` (monotonic), showed; wake up if it is new of this jail."""
@@ -327,13 +389,15 @@ class Worker:
         return (
             self._task is None
             and self.target.stand is Stand.ABSENT
-            and not (self.problem or self._events or self.announced or self.memory.rejects or self.jail)
+            and not (self.problem or self._events or self.announcer.announced or self.memory.rejects or self.jail)
+            and damping.settle(self.memory.damping, time.monotonic(), self._shared.damping) == Damping()
         )
 
     async def stop(self) -> None:
         """Stop between two steps. Nothing is undone: what is wired stays wired, routes stand."""
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._losing):
+            if timer is not None:
+                timer.cancel()
         tasks = [task for task in (self._task, *self._background) if task is not None]
         for task in tasks:
             task.cancel()
@@ -349,7 +413,7 @@ class Worker:
                 self._dirty = self._missed = False
                 events, self._events = self._events, []
                 problem = await self._try()
-                if problem and self._unwired and self.announced:
+                if problem and self._unwired and self.announcer.announced:
                     self.withdraw(problem)
                 if problem != self.problem:
                     if problem:
@@ -364,30 +428,23 @@ class Worker:
             self._acted = time.monotonic()
             self._task = None
 
-    def announce_leaving(self) -> None:
-        """Announce what is announced with GRACEFUL_SHUTDOWN: it will be withdrawn soon."""
-        for prefix in self.announced:
-            self._shared.speaker.want(prefix, _LEAVING)
-            self.announced[prefix] = _LEAVING
-
     def withdraw(self, reason: str) -> list[Prefix]:
         """Withdraw all that is announced, at once and without looking; return it. The next pass decides anew."""
-        gone = list(self.announced)
-        for prefix in gone:
-            self._shared.speaker.unwant(prefix)
+        gone = self.announcer.withdraw(list(self.announcer.announced), reason)
         if gone:
             self.target = Target(Stand.WIRED, reason)
             self.memory = replace(self.memory, announced_at=0.0)
-            self._no_longer_announced(gone, reason)
             self._suspended = True
         return gone
 
-    def _no_longer_announced(self, prefixes: list[Prefix], why: str) -> None:
-        for prefix in prefixes:
-            del self.announced[prefix]
-        if prefixes:
-            self._shared.metrics.withdrawn(len(prefixes))
-            self._turned("withdrawn", why)
+    def release(self) -> None:
+        """Forget what kept the jail from being announced: that it flapped, and that its ownership was lost."""
+        ruling = self.announcer.ruling
+        # what is held stays held: it would have to wait for the fabric, withdrawn, to be claimed once more
+        held = self.memory.held if ruling is not None and ruling.kind is Kind.HELD else Held()
+        self.memory = replace(self.memory, damping=damping.released(), held=held, found=False)
+        self._shared.store.remember(self.name, self.memory)
+        self.wake()
 
     def _answer(self, event: Event) -> None:
         shared = self._shared
@@ -403,11 +460,11 @@ class Worker:
             # jail(8) takes the jail down now and runs no other hook: treat it as one that is stopping
             self.memory = replace(self.memory, phase=Phase.PRESTOP, phase_at=time.monotonic())
             self.wake()
-        if event.phase is Phase.POSTSTART and self.announced and event.id != self._measured:
+        if event.phase is Phase.POSTSTART and self.announcer.announced and event.id != self._measured:
             self._in_background(self._measure(event, self._shared.settle_for))
 
     async def _measure(self, event: Event, within: float) -> None:
-        if await self._shared.speaker.settled(tuple(self.announced), within):
+        if await self._shared.speaker.settled(tuple(self.announcer.announced), within):
             self._shared.metrics.announced_after(max(0.0, time.time() - event.time))
 
     async def _try(self) -> str:
@@ -452,34 +509,39 @@ class Worker:
         now = time.monotonic()
         before = self.memory
         self.memory = decide.observe(self.memory, self.jail, now)
+        if self.memory.jid != before.jid and not self.memory.found:
+            self.announcer.begins()
         arriving = self.memory.phase in (Phase.PRESTART, Phase.CREATED)
         config, refusal = self._claim(grant, arriving=arriving)
-        shutting, drained = shared.drained(self.name)
-        self.target = decide.decide(config, self.jail, self.memory, now, shared.patience, drained=drained)
+        drained = shared.drained(self.name)
+        self.target = self._target(config, drained)
         if self.waits:
             self.target = replace(self.target, reason=self.waits)
         link = self._link(view, config)
-        wanted = self._wanted(view, config, link)
-        attributes = _LEAVING if shutting else Attributes()
-        view = await self._join(view, config, wanted, attributes)
+        self._due = self._wanted(view, config, link)
+        wanted = self._owned(config)
+        view = await self._join(view, config, wanted, drained)
         await self._withdraw(view, grant.config, wanted)
-        told = [prefix for prefix in wanted if prefix in self.announced]
-        self._unwired = self._broken or not links.carries(view, self.name, link, told, shared.how())
+        told = [prefix for prefix in wanted if prefix in self.announcer.announced]
+        self._unwired = self._broken or not links.carries(view, self.name, link, told, shared.how(), config)
         untrusted = self.target.stand in _OPEN and self.memory.wired is None
+        if self.target.stand not in _OPEN:
+            shared.health.forget(self.name)
         changed = self.stands is not self.target.stand or config != self._config or self._how_changed
         came_back = False
         if changed or untrusted or self._rejects_over():
             came_back = await self._network(view, config)
         self._unwired = self._broken = False
-        if shared.drained(self.name) != (shutting, drained):
+        if shared.drained(self.name) != drained:
             # drained, or no longer, while its commands ran: decide once more
             self._dirty = True
-        elif self.stands is self.target.stand:  # else the next pass sees first what a removed address took along
-            self._announce(wanted, attributes)
+        elif self.stands is self.target.stand and config is not None:
+            # else the next pass sees first what a removed address took along
+            self._bring(config, drained)
         if self.target.stand is Stand.ABSENT:
-            shared.claims.release(self.name)
+            shared.holders.release(self.name)
         elif config is not None:
-            shared.claims.release(self.name, config.texts)
+            shared.holders.release(self.name, config.destinations)
         self._later(now)
         if self.memory != before:
             shared.store.remember(self.name, self.memory)
@@ -503,7 +565,7 @@ class Worker:
         # the network of a jail without a vnet is jail(8)'s matter: no start is refused for it
         plain = not self.jail.vnet if self.jail is not None else config.vnet is False
         part = plain or self.jail is not None
-        self.waits = self._shared.claims.take(self.name, config.texts, part=part)
+        self.waits = self._shared.holders.take(self.name, config.destinations, part=part)
         if not self.waits:
             return config, refusal
         return self._part(config) if part else None, "" if plain else f"jail {self.name}: {self.waits}"
@@ -524,33 +586,73 @@ class Worker:
             )
         return there
 
+    def _lose_the_rest(self) -> None:
+        """Have a jail that has lost some of its prefixes reconsidered when it is time to let go of all."""
+        ruling = self.announcer.ruling
+        if ruling is not None and ruling.kind is Kind.LOST and ruling.prefixes and self._losing is None:
+            self._losing = asyncio.get_running_loop().call_later(GRACE + _TICK, self._lose)
+
+    def _lose(self) -> None:
+        self._losing = None
+        self.reconsider()
+
+    def _owned(self, config: JailConfig | None) -> tuple[Prefix, ...]:
+        """Return what of what is due is this host's in the fabric; the target says why the rest is not."""
+        if config is None or not self._due:
+            return ()
+        owned, self.memory = self.announcer.may(config, self._due, self.memory)
+        self._lose_the_rest()
+        ruling = self.announcer.ruling
+        if ruling is not None and ruling.reason and ruling.reason not in self.target.reason:
+            reason = "; ".join(filter(None, [self.target.reason, ruling.reason]))
+            self.target = Target(Stand.ANNOUNCED if owned else Stand.WIRED, reason)
+        return owned
+
+    def _bring(self, config: JailConfig, drained: Drained) -> None:
+        """Announce what still is to be announced, now that the jail stands where it should."""
+        not_ready = self._not_ready(config)
+        if self._fit and not not_ready:
+            # what another host owns is none of its own
+            self._was_fit = self.target.stand is Stand.ANNOUNCED or self._suppressed
+        if self.target.stand is not Stand.ANNOUNCED:
+            return
+        if not_ready:
+            # wired in this very pass: its checks have just begun
+            self.target, self.stands = Target(Stand.WIRED, not_ready), Stand.WIRED
+        else:
+            # once more: while its commands ran, another host may have claimed it
+            owned = self._owned(config)
+            self.announcer.withdraw(
+                [each for each in self.announcer.announced if each not in owned], self.target.reason
+            )
+            self._announce(owned, config, drained)
+
     async def _join(
-        self, view: HostView, config: JailConfig | None, wanted: tuple[Prefix, ...], attributes: Attributes
+        self, view: HostView, config: JailConfig | None, wanted: tuple[Prefix, ...], drained: Drained
     ) -> HostView:
         """Bring a running jail its new addresses, and announce them, before the old ones are withdrawn and removed."""
-        leaving = [p for p in self.announced if p not in wanted and not self._held_elsewhere(p)]
-        joining = tuple(prefix for prefix in wanted if prefix not in self.announced)
+        announced = self.announcer.announced
+        leaving = [prefix for prefix in announced if prefix not in wanted and not self._held_elsewhere(prefix)]
+        joining = tuple(prefix for prefix in wanted if prefix not in announced)
         if not (leaving and joining) or config is None or self.jail is None or not self.jail.vnet:
             return view
-        drained = self._shared.drained(self.name)
-        await self._network(view, replace(config, addresses=(*config.addresses, *leaving)))
+        await self._network(view, config.keeping(leaving, self.memory.granted))
         if self._shared.drained(self.name) == drained:
-            self._announce(wanted, attributes)
+            self._announce(self._owned(config), config, drained)
         if not await self._shared.speaker.settled(joining, self._shared.settle_for):
             log.warning("the new addresses were not acknowledged in time; going on", extra={"jail": self.name})
         return self._view or await self._present(config)
 
     def _part(self, config: JailConfig) -> JailConfig | None:
         """Return the config with what no other jail holds; where nothing is left, with what the jail has now."""
-        before = tuple(host_prefix(text) for text in self.memory.granted)
-        for addresses in (config.addresses, before):
-            free = tuple(prefix for prefix in addresses if not self._held_elsewhere(prefix))
-            if free:
-                return replace(config, addresses=free)
+        granted = self.memory.granted
+        for each in (config, config.holding(addresses_of(granted), services_of(granted))):
+            if (free := each.without(self._held_elsewhere)) is not None:
+                return free
         return None
 
     def _held_elsewhere(self, prefix: Prefix) -> bool:
-        return self._shared.claims.of_another(self.name, address(prefix))
+        return self._shared.holders.of_another(self.name, destination(prefix))
 
     @property
     def _how_changed(self) -> bool:
@@ -576,14 +678,16 @@ class Worker:
     async def _withdraw(self, view: HostView, config: JailConfig | None, wanted: Iterable[Prefix]) -> None:
         """Withdraw what should not be announced; where packets still come in, wait until the fabric was told."""
         speaker, stays = self._shared.speaker, set(wanted)
-        granted = _texts(config)
-        routed = (text for text in links.wired_addresses(view, self._link(view, config)) if text not in granted)
-        known = {*self.announced, *map(host_prefix, routed), *(config.addresses if config else ())} - stays
+        services = links.services_known(config, self.memory)
+        granted = config.routed if config else ()
+        routed = links.wired_prefixes(view, self._link(view, config), services)
+        known = {*self.announcer.announced, *(p for p in routed if p not in granted), *granted} - stays
+        ruling = self.announcer.ruling
+        if self._fit and ruling is not None and ruling.kind is Kind.WAITING:
+            # what stands in the fabric may be ours, of before the database was lost: nobody knows yet
+            known &= self.announcer.announced.keys()
         leaving = {prefix for prefix in known if not self._held_elsewhere(prefix)}
-        for prefix in leaving:
-            speaker.unwant(prefix)
-        gone = [prefix for prefix in self.announced if prefix in leaving]
-        self._no_longer_announced(gone, self.target.reason)
+        gone = self.announcer.withdraw(leaving, self.target.reason)
         if self.target.stand is not Stand.ANNOUNCED:
             self.memory = replace(self.memory, announced_at=0.0)
         nothing_comes_in = self.stands is not None or self.target.stand in (Stand.PAIRED, Stand.WIRED)
@@ -606,7 +710,7 @@ class Worker:
             # rejects that nobody remembers, for addresses of this jail: ours from before the database was lost
             over = _texts(config)
         # what another jail holds by now is its own route, whatever stood there when we last looked
-        over = tuple(text for text in over if not shared.claims.of_another(self.name, text))
+        over = tuple(text for text in over if not shared.holders.of_another(self.name, text))
         case = self._case(links.passing_over(view, self._units_tried), config, inside, over)
         commands = planning.plan(case)
         self._remember_first(case, link, commands)
@@ -622,7 +726,7 @@ class Worker:
         if commands:
             ours = link is not None and not link.adopted
             self._view = self._concerning(planning.expect(case), config) if ours else None
-        self._done(case, link, expired=expired and not _rejecting(commands))
+        self._done(case, link, expired=expired and not planning.rejecting(commands))
         self.stands, self._config = stand, config
         if commands:
             made = Stand.WIRED if stand in _OPEN else stand
@@ -644,7 +748,7 @@ class Worker:
         memory, shared = self.memory, self._shared
         if (
             memory.wired == self.jail.jid
-            and memory.granted == _texts(config)
+            and memory.granted == (config.remembered if config else ())
             and memory.how is shared.how()
             and bool(memory.adopted) is link.adopted
             and memory.lent == self._case(view, config).lent
@@ -664,7 +768,7 @@ class Worker:
     def _remember_first(self, case: Case, link: Link | None, commands: list[planning.Command]) -> None:
         """Remember what is about to be done and would be lost in a crash: rejects, and what is taken from a manager."""
         before = self.memory
-        if rejecting := _rejecting(commands):
+        if rejecting := planning.rejecting(commands):
             rejects = tuple(sorted({*self.memory.rejects, *rejecting}))
             self.memory = replace(self.memory, rejects=rejects, rejects_at=time.monotonic())
         if link is not None and link.adopted and case.open:
@@ -688,7 +792,13 @@ class Worker:
             left = tuple(text for text in self.memory.rejects if text not in texts)
             how = How.PLAIN if link is None else case.how
             self.memory = replace(
-                self.memory, rejects=left, granted=texts, wired=self.jail.jid, how=how, lent=case.lent
+                self.memory,
+                rejects=left,
+                granted=case.config.remembered,
+                wired=self.jail.jid,
+                how=how,
+                lent=case.lent,
+                announce=case.config.more.announce,
             )
         elif stand is Stand.ABSENT:
             self.memory = replace(self.memory, granted=(), wired=None, lent="", **_NOT_ADOPTED)
@@ -700,23 +810,12 @@ class Worker:
             bool(self.memory.rejects) and time.monotonic() - self.memory.rejects_at >= self._shared.patience.reject_for
         )
 
-    def _announce(self, wanted: Iterable[Prefix], attributes: Attributes) -> None:
-        fresh = 0
-        for prefix in wanted:
-            self._shared.speaker.want(prefix, attributes)
-            fresh += prefix not in self.announced
-            self.announced[prefix] = attributes
+    def _announce(self, wanted: Iterable[Prefix], config: JailConfig, drained: Drained) -> None:
+        self.memory = self.announcer.announce(
+            wanted, config, self.memory, leaving=drained.leaving, handing=drained.handing
+        )
         if self.target.stand is Stand.ANNOUNCED and self.jail is not None:
             self.memory = replace(self.memory, started=self.jail.jid)
-        if fresh and not self.memory.announced_at:
-            self._shared.metrics.announced(fresh)
-            self._turned("announced", "")
-            self.memory = replace(self.memory, announced_at=time.monotonic())
-
-    def _turned(self, what: str, why: str) -> None:
-        self.since = time.time()
-        self._shared.store.note(self.name, what, why)
-        log.info(what, extra={"jail": self.name, "reason": why})
 
     def _later(self, now: float) -> None:
         """Have the jail looked at again when what a hook said is no longer believed, or the rejects can go."""
@@ -731,6 +830,8 @@ class Worker:
             Stand.WIRED,
         ):
             due.append(memory.phase_at + patience.starting_for)
+        if (reuse := damping.reuse_at(memory.damping, self._shared.damping)) is not None:
+            due.append(reuse)
         due = [at for at in due if at > now]
         if self._timer is not None:
             self._timer.cancel()
@@ -749,10 +850,5 @@ def _retrying() -> AsyncRetrying:
     )
 
 
-def _rejecting(commands: Iterable[planning.Command]) -> tuple[str, ...]:
-    """Return the addresses that these commands reject."""
-    return tuple(command.argv[-3] for command in commands if command.argv[-1] == "-reject")
-
-
 def _texts(config: JailConfig | None) -> tuple[str, ...]:
-    return config.texts if config else ()
+    return config.destinations if config else ()

@@ -16,6 +16,9 @@ _MASKS = (
     (re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+)?Z"), "TIME"),
     (re.compile(r"\d\d:\d\d:\d\d\.\d+"), "TIME"),
     (re.compile(r"\bpid \d+"), "pid N"),
+    # a first claim begins with the clock
+    (re.compile(r"\bsequence \d+"), "sequence N"),
+    (re.compile(r"\bmed \d+ large-community \[ (\d+):1:\d+ "), r"med N large-community [ \1:1:N "),
     (re.compile(r"\buid \d+"), "uid N"),
     (re.compile(r"(ttl|hlim)=\d+"), r"\1=N"),
     (re.compile(r"\btime=[\d.]+"), "time=N"),

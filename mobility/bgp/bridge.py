@@ -1,27 +1,39 @@
 """The bridge: a relay between ExaBGP, which starts it, and the agent, which comes and goes.
 
-    python3 -I bridge.py --socket PATH [--fail-static-for SECONDS|forever]
+    python3 -I bridge.py --socket PATH [--fail-static-for SECONDS|forever] [--allowed PREFIX...]
 
 This file stands alone: standard library only, nothing of `mobility`, so that ExaBGP's user can run it wherever the
 package lies. Standard input brings ExaBGP's events and answers, standard output takes commands, the Unix socket at
 PATH (the agent listens) carries one JSON object a line, both ways:
 
     to the agent:
-      {"hello": 1, "bridge": ID, "pid": N, "exabgp": N}
+      {"hello": 1, "bridge": ID, "pid": N, "exabgp": N, "allowed": [...] or null}
       {"session": ADDRESS, "state": ..., "since": ..., "reason": ..., "open": {...} or null, "heard": [...]}
       {"book": ADDRESS, "attributes": TEXT, "prefixes": [...]}    {"unbook": ADDRESS, "prefixes": [...]}
       {"received": ADDRESS, "next_hop": ..., "attributes": {...}, "prefixes": [...]}
-      {"lost": ADDRESS, "prefixes": [...]}    {"overflow": N}    {"end": true}
-      {"done": N}    {"error": N, "text": ...}    {"sick": SECONDS or null}
+      {"lost": ADDRESS, "prefixes": [...]}    {"overflow": N}    {"outside": N}    {"end": true, "mark": TEXT}
+      {"done": N}    {"error": N, "text": ...}    {"sick": SECONDS or null}    {"reloaded": N, "mark": TEXT}
     from the agent:
       {"id": N, "do": "announce" or "withdraw", "peer": ADDRESS, "attributes": TEXT, "prefixes": [...]}
-      {"complete": ADDRESS}    {"opened": ADDRESS, "open": {...}}
+      {"complete": ADDRESS}    {"opened": ADDRESS, "open": {...}}    {"allowed": [...]}
+      {"reload": N}
 
 After `hello` the agent gets the whole truth (sessions, book, received routes, `end`), then what changes. A session that
 goes down takes its received routes along. The *book* is what ExaBGP has acknowledged, so it is what ExaBGP will send
 again by itself whenever a session comes up. `complete` says that this peer was told all there is: from then on, as long
 as ExaBGP lives, the bridge sends it the end-of-RIB in each new session, agent or no agent. `opened` gives a new bridge
 what only the agent has seen, the OPEN of a session that is up, so that it outlives whichever of the two dies next.
+
+Received routes matter inside the *allowed* prefixes only, which no jail may leave: all others, be it a full table, are
+counted and forgotten. An agent whose configuration allows others says so: then ExaBGP is asked for its routes again, and
+the agent is cut off, to be told the whole truth once they are here.
+
+`reload` has ExaBGP read its configuration file anew. Then the agent is told all sessions and the whole book again, as ExaBGP
+has them now, and at last `reloaded`. Its *mark*, as that of `end`, is what ExaBGP's neighbors have as their description: by it
+the agent knows which file was read. ExaBGP says "reload in progress" in any case; what it makes of that is seen by the mark
+only. It forgets the order where routes wait for a peer, be it one without a session, for which they wait until a connection
+is made or fails (reactor/loop.py, `run`: the signal is rearmed before `_pending_adjribout`), and where it can not read the
+file.
 
 What ExaBGP 5.0.15 demands (files are ExaBGP's):
 
@@ -77,6 +89,14 @@ FIRST_RETRY, LAST_RETRY = 0.02, 0.25
 READ_SIZE = 1 << 18
 FOREVER = "forever"
 
+CONFIGURATION = "show neighbor configuration"
+"""Has ExaBGP print the neighbors of the file that it has read last, in the file's own words (bgp/neighbor.py)."""
+_IDENTITY = ("local-address", "local-as", "peer-as", "router-id")
+"""With the address, what makes a neighbor another one for ExaBGP, with routes of its own (bgp/neighbor.py, `name`)."""
+RECALL = "show adj-rib in json"
+"""Has ExaBGP tell the routes that it has received, each in a line (reactor/api/command/rib.py)."""
+RECALL_PATHS = "show adj-rib in {} extensive"
+"""The same of one peer in other words, which have the path identifiers that JSON leaves out (nlri/inet.py, `as_dict`)."""
 FAMILIES = ("ipv4/unicast", "ipv6/unicast")
 RECEIVED_ATTRIBUTES = ("med", "community", "large-community")
 """What is remembered of a received route: what ownership needs."""
@@ -90,9 +110,35 @@ COMMUNITY_NAMES = {
 """RFC 1997, RFC 3765 and RFC 7999, named as ExaBGP does (bgp/message/update/attribute/community/initial)."""
 _ADDRESS = re.compile(r"[0-9a-fA-F:.]{2,45}", re.ASCII)
 _PREFIX = re.compile(r"[0-9a-fA-F:.]{2,45}/[0-9]{1,3}", re.ASCII)
-_ATTRIBUTES = re.compile(r"next-hop [0-9a-fA-F:.]+( [0-9a-z:\[\]-]+)*", re.ASCII)
+EXTENDED_COMMUNITIES = "attribute [ 0x10 0xC0"
+"""How a command says them: the attribute's code, its flags (optional, transitive) and all octets (see `grammar`)."""
+_NUMBER = r"\d{1,10}"
+_WELL_KNOWN = "|".join(COMMUNITY_NAMES)
+
+
+def _one_or_more(item: str) -> str:
+    return rf"(?:{item}|\[(?: {item})+ \])"
+
+
+_ATTRIBUTES = re.compile(
+    r"next-hop [0-9a-fA-F:.]{2,45}"
+    rf"(?: as-path \[(?: {_NUMBER})+ \])?"
+    rf"(?: med {_NUMBER})?"
+    rf"(?: local-preference {_NUMBER})?"
+    rf"(?: community {_one_or_more(rf'(?:{_NUMBER}:{_NUMBER}|{_WELL_KNOWN})')})?"
+    rf"(?: {re.escape(EXTENDED_COMMUNITIES)} 0x(?:[0-9a-f]{{16}})+ \])?"
+    rf"(?: large-community {_one_or_more(rf'{_NUMBER}:{_NUMBER}:{_NUMBER}')})?",
+    re.ASCII,
+)
+"""What the agent may say goes out with a route, in ExaBGP's order; nothing else of ExaBGP's many words."""
+_PRINTED_AS_PATH = re.compile(rf" as-path \(((?: {_NUMBER})+) \)", re.ASCII)
+"""A sequence; a command has it between square brackets, and what is between round ones there is a set."""
 _ADJ_RIB_LINE = re.compile(r"neighbor (\S+) .*?\bipv[46] unicast (\S+/\d+) (next-hop .+?)\s*", re.ASCII)
 """A line of `show adj-rib out extensive` (reactor/api/command/rib.py)."""
+_ADJ_RIB_IN_LINE = re.compile(
+    r"neighbor (\S+) .*?\bipv[46] unicast (\S+/\d+)(?: path-information (\S+))? next-hop (\S+)(.*)", re.ASCII
+)
+_RECALLED = re.compile(r" (med|community|large-community) (\[[^]]*\]|\S+)", re.ASCII)
 
 
 def say(text: str) -> None:
@@ -146,12 +192,72 @@ class Session:
     """The families whose end-of-RIB came in this session."""
 
 
+@dataclass(slots=True)
+class Neighbor:
+    """A peer as ExaBGP's configuration has it."""
+
+    mark: str = ""
+    """Its description."""
+    identity: dict[str, str] = field(default_factory=dict)
+    families: list[str] = field(default_factory=list)
+    adds_paths: bool = False
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Path:
     """What came with one UPDATE; shared by all its prefixes."""
 
     next_hop: str
     attributes: dict[str, Any]
+
+
+@dataclass(slots=True)
+class Recalling:
+    """What has happened since ExaBGP was asked for the routes that it has received."""
+
+    sessions: set[str] = field(default_factory=set)
+    """Peers whose sessions changed: their routes come as news."""
+    routes: set[tuple[str, str]] = field(default_factory=set)
+    """Peers and routes of which there was news."""
+    paths: dict[str, Path] = field(default_factory=dict)
+    """What was told so far, by all that it says."""
+
+
+def _network(prefix: str) -> tuple[bool, int, int]:
+    """Return whether `prefix` is IPv6, its address as a number, and its length. Raises ValueError where it is none."""
+    address, _, length = prefix.partition("/")
+    ipv6 = ":" in address
+    try:
+        number = int.from_bytes(socket.inet_pton(socket.AF_INET6 if ipv6 else socket.AF_INET, address), "big")
+    except OSError:
+        raise ValueError(f"{prefix!r} is no prefix") from None
+    size = int(length)
+    if not 0 <= size <= (128 if ipv6 else 32):
+        raise ValueError(f"{prefix!r} is no prefix")
+    return ipv6, number, size
+
+
+class Allowed:
+    """The prefixes inside of which received routes matter.
+
+    It is asked for each route of what may be a full table, so it compares numbers: for each length that occurs among
+    the prefixes, the leading bits of a route are looked up. Raises ValueError for what is no prefix.
+    """
+
+    def __init__(self, prefixes: Iterable[str]) -> None:
+        self.prefixes = sorted(set(prefixes))
+        tops: dict[bool, dict[int, set[int]]] = {False: {}, True: {}}
+        for prefix in self.prefixes:
+            ipv6, number, size = _network(prefix)
+            shift = (128 if ipv6 else 32) - size
+            tops[ipv6].setdefault(shift, set()).add(number >> shift)
+        self._tops = {ipv6: tuple(found.items()) for ipv6, found in tops.items()}
+
+    def __contains__(self, key: str) -> bool:
+        """Tell whether a received route, as `_key` names it, lies within one of the prefixes."""
+        ipv6, number, size = _network(key.partition(" ")[0])
+        free = (128 if ipv6 else 32) - size
+        return any(free <= shift and number >> shift in tops for shift, tops in self._tops[ipv6])
 
 
 def route_order(verb: str, peer: str, attributes: str, prefixes: Iterable[str], **more: Any) -> Order:
@@ -178,6 +284,16 @@ def route_order(verb: str, peer: str, attributes: str, prefixes: Iterable[str], 
     return Order(line, verb, peer, attributes, prefixes, **more)
 
 
+def as_commanded(printed: str) -> str:
+    """Return attributes as a command has them, out of what ExaBGP prints of them."""
+    return _PRINTED_AS_PATH.sub(r" as-path [\1 ]", printed)
+
+
+def _same(before: Neighbor | None, after: Neighbor | None) -> bool:
+    """Tell whether a neighbor is still the same to ExaBGP, with the routes that it was told."""
+    return before is not None and after is not None and before.identity == after.identity
+
+
 def understood(opened: dict[str, Any]) -> dict[str, Any]:
     """Return what matters of an OPEN as ExaBGP's JSON has it (capability codes: IANA, RFC 5492)."""
     capabilities = opened.get("capabilities", {})
@@ -198,7 +314,12 @@ class Bridge:
     and `to_agent`, and drops the agent's connection when `cut` says why.
     """
 
-    def __init__(self, fail_static_for: float | None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        fail_static_for: float | None,
+        clock: Callable[[], float] = time.monotonic,
+        allowed: Iterable[str] | None = None,
+    ) -> None:
         self.fail_static_for = fail_static_for
         self.clock = clock
         self.name = uuid.uuid4().hex
@@ -208,9 +329,20 @@ class Bridge:
         self.sessions: dict[str, Session] = {}
         self.book: dict[str, dict[str, str]] = {}
         self.received: dict[str, dict[str, Path]] = {}
+        self.allowed = None if allowed is None else Allowed(allowed)
+        """Where received routes matter; None: everywhere."""
+        self.outside = 0
+        """Received routes that were ignored because they do not."""
         self.overflow = 0
         self.odd: Counter[str] = Counter()
         """What ExaBGP said that nobody here understands, by kind."""
+        self._recalling: Recalling | None = Recalling()
+        self.mark: str | None = None
+        """The description that all neighbors of ExaBGP's configuration have; "" where there is none for all."""
+        self._neighbors: dict[str, Neighbor] = {}
+        self._printed: list[tuple[str, Neighbor]] = []
+        self._block = ""
+        self._reloading: int | None = None
         self._complete: set[str] = set()
         self._queue: deque[Order] = deque()
         self._asked: deque[Order] = deque()
@@ -223,9 +355,10 @@ class Bridge:
         self._alone_since: float | None = clock()
         for line, verb in (
             ("reset\nversion", "version"),
+            (CONFIGURATION, "configuration"),
             ("show adj-rib out extensive", "routes"),
             ("show neighbor json", "neighbors"),
-            ("show adj-rib in json", "received"),
+            (RECALL, "received"),
         ):
             self._queue.append(Order(line, verb))
         self._send()
@@ -243,10 +376,16 @@ class Bridge:
             self._answered(ok=line == "done")
         elif line.startswith("{"):
             self._event(line)
+        elif self._asked and self._asked[0].verb == "configuration":
+            self._printed_configuration(line)
+        elif self._asked and self._asked[0].verb == "reload":
+            pass  # "reload in progress", which says nothing
+        elif line.startswith("neighbor ") and self._asked and self._asked[0].verb == "received":
+            self._recall_path(line)
         elif line.startswith("neighbor "):
             self._relearn(line)
         elif line.startswith("["):
-            self._neighbors(line)
+            self._sessions_up(line)
         elif line:
             self._puzzled("text", line)
 
@@ -266,6 +405,12 @@ class Bridge:
             self._tell({"sick": None})
         if order.prefixes and ok:
             self._enter(order)
+        elif order.verb == "received" and not any(each.verb == "received" for each in (*self._asked, *self._queue)):
+            self._recalling = None
+        elif order.verb == "configuration":
+            self._configured(ok=ok)
+        elif order.verb == "routes":
+            self._reloaded()
         ours = order.id is not None and order.agent == self._agent and self._connected
         if ours and ok:
             self._tell({"done": order.id})
@@ -294,9 +439,60 @@ class Bridge:
         if found is None:
             self._puzzled("adj-rib", line)
             return
-        self.book.setdefault(found[1], {})[found[2]] = found[3]
+        self.book.setdefault(found[1], {})[found[2]] = as_commanded(found[3])
 
-    def _neighbors(self, line: str) -> None:
+    def _printed_configuration(self, line: str) -> None:
+        words = line.rstrip(" {;").split(" ", 1)
+        if line.endswith("{"):
+            self._block = words[0]
+            if words[0] == "neighbor":
+                self._printed.append((words[1], Neighbor()))
+        elif not self._printed or len(words) != 2:
+            return
+        elif self._block == "neighbor" and words[0] == "description":
+            self._printed[-1][1].mark = words[1].strip('"')
+        elif self._block == "neighbor" and words[0] in _IDENTITY:
+            self._printed[-1][1].identity[words[0]] = words[1]
+        elif self._block == "family":
+            self._printed[-1][1].families.append("/".join(words))
+        elif self._block == "add-path":
+            self._printed[-1][1].adds_paths = True
+
+    def _configured(self, *, ok: bool) -> None:
+        """Take the neighbors that ExaBGP has printed as those that it has."""
+        printed, self._printed, self._block = dict(self._printed), [], ""
+        if not ok or not printed:
+            self.mark = ""
+            self._reloaded()
+            return
+        marks = {neighbor.mark for neighbor in printed.values()}
+        last, self.mark = self.mark, marks.pop() if len(marks) == 1 else ""
+        before, self._neighbors = self._neighbors, printed
+        if last is None:
+            self._ask_for_paths()
+        if self.mark == last:
+            self._reloaded()  # if that was asked for: it was not done
+        if self._reloading is None:
+            return
+        for peer in self.sessions.keys() - printed.keys():
+            del self.sessions[peer]
+            self.received.pop(peer, None)
+        for peer in [peer for peer in self._complete if not _same(before.get(peer), printed.get(peer))]:
+            # another neighbor, even if it has the same address: it was told nothing yet
+            self._complete.discard(peer)
+            if peer in self.sessions and self.sessions[peer].state == "down":
+                self.sessions[peer].open = None
+        self.book = {}
+        self._queue.append(Order("show adj-rib out extensive", "routes"))
+
+    def _reloaded(self) -> None:
+        if self._reloading is None:
+            return
+        number, self._reloading = self._reloading, None
+        self._tell_sessions_and_book()
+        self._tell({"reloaded": number, "mark": self.mark})
+
+    def _sessions_up(self, line: str) -> None:
         try:
             for neighbor in json.loads(line):
                 peer = neighbor["peer"]["address"]
@@ -304,14 +500,16 @@ class Bridge:
                 session = self._session(peer)
                 if neighbor["fsm"] == "ESTABLISHED" and session.state == "unknown":
                     session.state, session.since = "up", time.time() - neighbor["duration"]
-        except (ValueError, LookupError, TypeError):
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             self._puzzled("neighbors", line)
 
     def _event(self, line: str) -> None:
         try:
             event = json.loads(line)
             if "route" in event:
-                self._recall(event["peer"]["address"], event["route"])
+                peer, route = event["peer"]["address"], event["route"]
+                if peer not in self._neighbors or not self._neighbors[peer].adds_paths:
+                    self._recall(peer, route["nlri"], route["attributes"])
                 return
             kind = event["type"]
             handler = {"state": self._state, "open": self._opened, "update": self._update}.get(kind)
@@ -319,7 +517,7 @@ class Bridge:
                 handler(event["neighbor"]["address"]["peer"], event["neighbor"], event.get("time"))
             elif kind != "notification":  # ExaBGP's farewell
                 self._puzzled(f"type {kind}", line)
-        except (ValueError, LookupError, TypeError, AttributeError):
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             self._puzzled("event", line)
 
     def _session(self, peer: str) -> Session:
@@ -331,6 +529,8 @@ class Bridge:
         session.since = float(at) if isinstance(at, int | float) else time.time()
         session.reason = str(event.get("reason", ""))
         session.heard = []
+        if self._recalling is not None:
+            self._recalling.sessions.add(peer)
         if session.state == "down":
             self.received.pop(peer, None)
         self._tell(self._described(peer))
@@ -363,7 +563,9 @@ class Bridge:
             return
         update = message["update"]
         for nlris in update.get("withdraw", {}).values():
-            self._unlearn(peer, [_key(nlri) for nlri in nlris])
+            keys = [_key(nlri) for nlri in nlris]
+            self._has_news(peer, keys)
+            self._unlearn(peer, keys)
         attributes = plain(update.get("attribute", {}))
         for next_hops in update.get("announce", {}).values():
             # with a global and a link-local next hop (RFC 2545) everything is there twice: the global one comes first
@@ -371,16 +573,52 @@ class Bridge:
             for next_hop, nlris in next_hops.items():
                 keys = [key for key in map(_key, nlris) if key not in told]
                 told.update(keys)
+                self._has_news(peer, keys)
                 self._learn(peer, Path(next_hop, attributes), keys)
 
-    def _recall(self, peer: str, route: dict[str, Any]) -> None:
-        """Take what a session that was up before us had brought, in the words of `show adj-rib in json`."""
-        if self._session(peer).state == "up":
-            nlri = route["nlri"]
+    def _has_news(self, peer: str, keys: list[str]) -> None:
+        if self._recalling is not None:
+            self._recalling.routes.update((peer, key) for key in keys)
+
+    def _ask_for_paths(self) -> None:
+        for peer, neighbor in self._neighbors.items():
+            if neighbor.adds_paths and _ADDRESS.fullmatch(peer):
+                self._queue.append(Order(RECALL_PATHS.format(peer), "received"))
+
+    def _recall_path(self, line: str) -> None:
+        found = _ADJ_RIB_IN_LINE.fullmatch(line.strip())
+        if found is None:
+            self._puzzled("adj-rib", line)
+            return
+        peer, prefix, path, next_hop, rest = found.groups()
+        attributes: dict[str, Any] = {name: value.strip("[]").split() for name, value in _RECALLED.findall(rest)}
+        if "med" in attributes:
+            attributes["med"] = int(attributes["med"][0])
+        if peer in self._neighbors:  # the words before match others that begin alike
+            self._recall(peer, {"prefix": prefix, "path-information": path, "nexthop": next_hop}, attributes)
+
+    def _recall(self, peer: str, nlri: dict[str, Any], attributes: dict[str, Any]) -> None:
+        """Take what a session that was up before us had brought, in the words of `show adj-rib in json`.
+
+        ExaBGP tells what it had when it took the command, over many turns (reactor/api/command/rib.py), with news in
+        between: news count.
+        """
+        recalling = self._recalling
+        if recalling is not None and peer not in recalling.sessions and self._session(peer).state == "up":
             key = _key({"nlri": nlri["prefix"], "path-information": nlri.get("path-information")})
-            self._learn(peer, Path(nlri["nexthop"], plain(route["attributes"])), [key])
+            if (peer, key) not in recalling.routes:
+                # each route comes in a line of its own: what one UPDATE has brought is to be shared here, too
+                path = Path(nlri["nexthop"], plain(attributes))
+                path = recalling.paths.setdefault(json.dumps([path.next_hop, path.attributes]), path)
+                self._learn(peer, path, [key])
 
     def _learn(self, peer: str, path: Path, keys: list[str]) -> None:
+        if self.allowed is not None:
+            inside = [key for key in keys if key in self.allowed]
+            self._ignored(len(keys) - len(inside))
+            keys = inside
+        if not keys:
+            return
         table = self.received.setdefault(peer, {})
         room = MAX_RECEIVED - sum(len(each) for each in self.received.values())
         taken = []
@@ -393,6 +631,11 @@ class Bridge:
             table[key] = path
             taken.append(key)
         self._tell_received(peer, path, taken)
+
+    def _ignored(self, routes: int) -> None:
+        before, self.outside = self.outside, self.outside + routes
+        if self.outside.bit_length() != before.bit_length():  # as with the overflow
+            self._tell({"outside": self.outside})
 
     def _overflowed(self) -> None:
         if not self.overflow:
@@ -428,7 +671,8 @@ class Bridge:
     def _end_of_rib(self, peer: str) -> None:
         """Say that everything was said (RFC 4724): behind all commands before it, and ExaBGP lets routes go first."""
         opened = self.sessions[peer].open
-        families = [family for family in FAMILIES if opened is None or family in opened["families"]]
+        ours = self._neighbors[peer].families if peer in self._neighbors else FAMILIES
+        families = [family for family in ours if opened is None or family in opened["families"]]
         for family in families:
             self._queue.append(Order(f"neighbor {peer} announce eor {family.replace('/', ' ')}", "eor", peer))
         self._send()
@@ -444,7 +688,9 @@ class Bridge:
         self.to_agent.clear()
         # what an agent before it, or fail static, had still in mind is overtaken by what this one will want
         self._queue = deque(order for order in self._queue if not order.prefixes)
-        self._tell({"hello": PROTOCOL, "bridge": self.name, "pid": os.getpid(), "exabgp": os.getppid()})
+        hello: dict[str, Any] = {"hello": PROTOCOL, "bridge": self.name, "pid": os.getpid(), "exabgp": os.getppid()}
+        hello["allowed"] = None if self.allowed is None else self.allowed.prefixes
+        self._tell(hello)
         if self._sick:
             self._tell({"sick": self.clock() - self._waiting_since})
         self._send()
@@ -462,6 +708,20 @@ class Bridge:
         if not self._connected or self._greeted:
             return
         self._greeted = True
+        self._tell_sessions_and_book()
+        for peer, table in self.received.items():
+            paths: dict[Path, list[str]] = {}
+            for key, path in table.items():
+                paths.setdefault(path, []).append(key)
+            for path, keys in paths.items():
+                self._tell_received(peer, path, keys)
+        if self.overflow:
+            self._tell({"overflow": self.overflow})
+        if self.outside:
+            self._tell({"outside": self.outside})
+        self._tell({"end": True, "mark": self.mark})
+
+    def _tell_sessions_and_book(self) -> None:
         for peer in self.sessions:
             self._tell(self._described(peer))
         for peer, book in self.book.items():
@@ -471,15 +731,6 @@ class Bridge:
             for attributes, prefixes in groups.items():
                 for part in chunks(prefixes, CHUNK):
                     self._tell({"book": peer, "attributes": attributes, "prefixes": part})
-        for peer, table in self.received.items():
-            paths: dict[Path, list[str]] = {}
-            for key, path in table.items():
-                paths.setdefault(path, []).append(key)
-            for path, keys in paths.items():
-                self._tell_received(peer, path, keys)
-        if self.overflow:
-            self._tell({"overflow": self.overflow})
-        self._tell({"end": True})
 
     def _tell(self, message: dict[str, Any]) -> None:
         # before the greeting only these are news; all else is in the greeting
@@ -501,9 +752,37 @@ class Bridge:
                 self._ordered(message)
             elif "opened" in message:
                 self._was_opened(message["opened"], message["open"])
+            elif "allowed" in message:
+                self._allow(message["allowed"])
+            elif "reload" in message:
+                self._reload(int(message["reload"]))
             # what a later agent may say in addition is not for us
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             self.cut = f"it says what is no command: {line[:200]!r} ({error})"
+
+    def _allow(self, prefixes: list[str]) -> None:
+        if not isinstance(prefixes, list) or not all(isinstance(text, str) for text in prefixes):
+            raise TypeError("allowed prefixes are a list of texts")
+        allowed = Allowed(prefixes)
+        if self.allowed is not None and allowed.prefixes == self.allowed.prefixes:
+            return
+        self.allowed = allowed
+        self.outside = 0
+        for table in self.received.values():
+            for key in [key for key in table if key not in allowed]:
+                del table[key]
+        self._recalling = Recalling()
+        self._queue.append(Order(RECALL, "received"))
+        self._ask_for_paths()
+        self.cut = "it allows other prefixes than before, and is told all anew"
+        self._send()
+
+    def _reload(self, number: int) -> None:
+        if self._reloading is None:
+            self._queue.append(Order("reload", "reload"))
+            self._queue.append(Order(CONFIGURATION, "configuration"))
+        self._reloading = number
+        self._send()
 
     def _was_opened(self, peer: str, opened: dict[str, Any]) -> None:
         if not all(isinstance(text, str) for text in (*opened["families"], *opened["nexthop"])):
@@ -569,6 +848,9 @@ class Bridge:
             for prefix, attributes in book.items():
                 groups.setdefault((attributes, ":" in prefix), []).append(prefix)
             for (attributes, _), prefixes in groups.items():
+                if not _ATTRIBUTES.fullmatch(attributes):  # what is learned from ExaBGP may be another process's
+                    say(f"not withdrawn, its attributes are none of ours: {' '.join(prefixes)} {attributes}")
+                    continue
                 for part in chunks(prefixes, ROUTES_IN_FLIGHT):
                     self._queue.append(route_order("withdraw", peer, attributes, part))
         self._send()
@@ -757,8 +1039,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Relay between ExaBGP (standard input and output) and the agent.")
     parser.add_argument("--socket", required=True, help="the Unix socket at which the agent listens")
     parser.add_argument("--fail-static-for", type=_seconds, default=None, help=f"seconds, or {FOREVER}")
+    parser.add_argument("--allowed", nargs="+", help="prefixes: received routes outside of them are ignored")
     options = parser.parse_args()
-    Relay(Bridge(options.fail_static_for), options.socket).run()
+    Relay(Bridge(options.fail_static_for, allowed=options.allowed), options.socket).run()
     return 0
 
 

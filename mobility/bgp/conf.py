@@ -5,10 +5,12 @@ Every setting is one of ExaBGP 5.0.15's own parser: configuration/neighbor, conf
 
 from __future__ import annotations
 
+import hashlib
 import re
+import sys
 
 from mobility.bgp.bridge import FOREVER
-from mobility.config import Config, Peer
+from mobility.config import MAX_TTL, Config, Peer
 
 PROCESS = "bridge"
 ENVIRONMENT_NAME = "exabgp.env"
@@ -27,6 +29,8 @@ def bridge_command(config: Config) -> list[str]:
     wait = config.bgp.fail_static_for
     return [
         *config.bgp.bridge_command,
+        "--allowed",
+        *map(str, config.host.allowed),
         "--socket",
         str(config.bridge_socket),
         "--fail-static-for",
@@ -49,18 +53,50 @@ def render(config: Config) -> str:
     if not command[0].startswith("/"):
         raise ConfError(f"bgp.bridge_command begins with {command[0]!r}: ExaBGP wants the program's absolute path")
     process = f"process {PROCESS} {{\n    run {' '.join(command)};\n    encoder json;\n}}\n"
-    return process + "".join(_neighbor(config, peer) for peer in config.bgp.peers)
+    named = mark(config)
+    return process + "".join(_neighbor(config, peer, named) for peer in config.bgp.peers)
 
 
-def _neighbor(config: Config, peer: Peer) -> str:
+def mark(config: Config) -> str:
+    """Return what names these neighbors among all others, and tells nothing of them.
+
+    It is each neighbor's description: ExaBGP takes over a new one without touching the session (bgp/neighbor.py,
+    `__eq__`), and says by it (`show neighbor configuration`) which file it has read last.
+    """
+    text = "".join(_neighbor(config, peer, "") for peer in config.bgp.peers)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def checks_hops(peer: Peer, platform: str = sys.platform) -> bool:
+    """Tell whether ExaBGP can have the kernel drop what comes from further away than `ttl_security` says.
+
+    FreeBSD has IP_MINTTL (ip(4)), and nothing for IPv6: netinet6/in6.h has no option of the number that ExaBGP uses, which
+    is Linux's IPV6_MINHOPCOUNT, and a session whose socket refuses it would never start.
+    """
+    return not (peer.ipv6 and platform.startswith("freebsd"))
+
+
+def _hops(peer: Peer) -> list[str]:
+    if peer.ttl_security is None:
+        return [] if peer.multihop is None else [f"outgoing-ttl {peer.multihop};"]
+    # RFC 5082, section 3: who sends with 255 can not be further away than what is missing from it at our end
+    accept = [f"incoming-ttl {MAX_TTL + 1 - peer.ttl_security};"] if checks_hops(peer) else []
+    return [f"outgoing-ttl {MAX_TTL};", *accept]
+
+
+def _neighbor(config: Config, peer: Peer, description: str) -> str:
     bgp = config.bgp
     restart = str(bgp.graceful_restart) if bgp.graceful_restart else "disable"
+    families = [f"    {family} unicast;" for family in peer.families]
     lines = [
+        f'description "{description}";',
         f"router-id {bgp.router_id};",
         f"local-address {peer.local_address};",
         f"local-as {bgp.local_as};",
         f"peer-as {peer.remote_as};",
         f"connect {peer.port};",
+        f"hold-time {peer.hold_time};",
+        *_hops(peer),
         *([f'md5-password "{peer.password}";'] if peer.password else []),
         "passive false;",
         "group-updates true;",
@@ -71,17 +107,16 @@ def _neighbor(config: Config, peer: Peer) -> str:
         # the bridge says when everything was announced (RFC 4724, section 2)
         "manual-eor true;",
         "capability {",
-        "    nexthop enable;",
+        f"    nexthop {'enable' if peer.asks_rfc8950 else 'disable'};",
         "    route-refresh enable;",
         f"    graceful-restart {restart};",
+        *(["    add-path receive;"] if peer.add_path else []),
         "}",
         "family {",
-        "    ipv4 unicast;",
-        "    ipv6 unicast;",
+        *families,
         "}",
-        "nexthop {",
-        "    ipv4 unicast ipv6;",
-        "}",
+        *(["nexthop {", "    ipv4 unicast ipv6;", "}"] if peer.asks_rfc8950 else []),
+        *(["add-path {", *families, "}"] if peer.add_path else []),
         "api {",
         f"    processes [ {PROCESS} ];",
         "    neighbor-changes;",

@@ -64,6 +64,19 @@ class PeerRib:
         """Tell whether a command for `prefix` awaits its answer."""
         return prefix in self._under_way
 
+    @property
+    def spoken(self) -> int:
+        """How many prefixes ExaBGP announces, or may announce once it has answered; some may be counted twice."""
+        return len(self.book) + len(self._under_way)
+
+    def speaks_of(self, prefix: str) -> bool:
+        """Tell whether ExaBGP announces `prefix`, or may once it has answered."""
+        return prefix in self.book or prefix in self._under_way
+
+    def all_spoken(self) -> set[str]:
+        """Return the prefixes that ExaBGP announces, or may announce once it has answered."""
+        return self.book.keys() | self._under_way
+
     def waits(self, prefix: str) -> bool:
         """Tell whether a command for `prefix` is still to be given."""
         return prefix in self._place

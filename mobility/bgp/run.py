@@ -98,6 +98,22 @@ def _write(path: Path, text: str, entry: pwd.struct_passwd) -> None:
         raise
 
 
+def rewrite(config: Config) -> None:
+    """Write RUN/exabgp.conf for an ExaBGP that runs, which is then told to read it: whole, or not at all.
+
+    Raises ExabgpError with what to do where that fails; then the file is as it was.
+    """
+    path = config.paths.run / CONF_NAME
+    try:
+        _write(path, conf.render(config), account(config.bgp.user))
+    except conf.ConfError as error:
+        raise ExabgpError(str(error)) from error
+    except FileNotFoundError:
+        return  # ExaBGP never ran: it writes the file when it starts
+    except OSError as error:
+        raise ExabgpError(f"{path} can not be written: {error.strerror}") from error
+
+
 def prepare(config: Config) -> tuple[list[str], dict[str, str]]:
     """Write RUN/exabgp.conf; return the command and the environment that start ExaBGP with it.
 

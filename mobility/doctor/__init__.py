@@ -12,29 +12,31 @@ import os
 import pwd
 import shlex
 import socket
+import sys
 import tempfile
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from mobility import control
 from mobility.bgp import conf, run
-from mobility.config import DEFAULT_PATH, Config, Peer
-from mobility.doctor import bgp, clock, jails, kernel, look
+from mobility.config import DEFAULT_PATH, INTERFACE, Config, Peer
+from mobility.doctor import bgp, clock, jails, kernel, look, ownership, uplinks
 from mobility.doctor.verdict import Level, Verdict, fail, healthy, ok
 from mobility.hooks.command import EDITORS
-from mobility.hooks.edit import DEFAULT_HOOK, Hook, HooksError
+from mobility.hooks.edit import DEFAULT_HOOK, Editor, Hook, HooksError, State
 from mobility.hooks.iocage import IocageEditor
 from mobility.jails import iocage
 from mobility.jails.said import Manager, Said
-from mobility.jails.sources import Sources, managers_of, shared_addresses
+from mobility.jails.sources import Sources, contested, managers_of
 from mobility.network import naming
 from mobility.network.command import Result
 from mobility.network.host import Host, Trouble
 from mobility.network.output import HostView
+from mobility.uplinks import MULTIPATH, defaults, of_peers
 
 __all__ = ["Level", "Verdict", "examine", "healthy"]
 
@@ -61,11 +63,13 @@ async def examine(config: Config, hook: Path = DEFAULT_HOOK) -> list[Verdict]:
         ("commands", _now(kernel.command_verdict(name, config.paths.commands) for name in kernel.COMMANDS)),
         ("kernel", _kernel(config, host)),
         ("routes to jails", _origin(host)),
+        ("uplinks", _uplinks(config, host)),
         ("pf", _pf(host)),
         ("failover", _failover(host)),
         ("host name", _host_name()),
         ("clock", _clock(host)),
         ("ExaBGP", _exabgp(config)),
+        ("mobility.toml", aside(lambda: _secrets(config))),
         ("folders", aside(lambda: _folders(config))),
         ("jails' files", _jails(config, hook, asyncio.shield(reading))),
         ("jails' commands", _lacks(host, asyncio.shield(reading))),
@@ -171,6 +175,21 @@ def wired(view: HostView) -> list[tuple[str, str]]:
     return found
 
 
+async def _uplinks(config: Config, host: Host) -> list[Verdict]:
+    if not any(peer.uplink for peer in config.bgp.peers):
+        return list(uplinks.uplink_verdicts((), (), Result((), 0, "", "", 0.0), {}, None))
+    await host.learn()
+    crossed = host.ipv6_next_hops and config.host.ipv4_routes != INTERFACE
+    view = await host.look()
+    (multipath,) = await _sysctls(host, MULTIPATH)
+    told: dict[str, Any] = {}
+    with contextlib.suppress(control.ControlError):
+        told = (await aside(lambda: control.request(config.control_socket, "status")))["host"]
+    sessions = {session["peer"]: session["state"] for session in told.get("sessions", ())}
+    ways = of_peers(config.bgp.peers, crossed=crossed)
+    return list(uplinks.uplink_verdicts(ways, defaults(view.net), multipath, sessions, told.get("uplinks")))
+
+
 async def _pf(host: Host) -> list[Verdict]:
     info, rules = await asyncio.gather(_ask(host, "pfctl", "-s", "info"), _ask(host, "pfctl", "-sr"))
     return [kernel.antispoof_verdict(info, rules)]
@@ -200,9 +219,9 @@ async def _clock(host: Host) -> list[Verdict]:
 
 async def _exabgp(config: Config) -> list[Verdict]:
     user = config.bgp.user
-    passwords = [peer.password for peer in config.bgp.peers if peer.password]
-    signed = bgp.signature_verdict(len(passwords), look.can_sign(), passwords.count(bgp.KERNEL))
-    verdicts = [bgp.user_verdict(user, _uid(user)), *([signed] if signed else [])]
+    signed = bgp.signature_verdict(config.bgp.peers, look.can_sign())
+    hops = bgp.hops_verdict(config.bgp.peers, sys.platform)
+    verdicts = [bgp.user_verdict(user, _uid(user)), *(each for each in (signed, hops) if each)]
     if _uid(user) is not None:
         verdicts.append(await aside(lambda: _bridge(config)))
     try:
@@ -248,6 +267,11 @@ async def _capabilities(config: Config, host: Host, program: str) -> Verdict:
         return bgp.capability_verdict(await _ask(host, program, "validate", file.name), "")
 
 
+def _secrets(config: Config) -> list[Verdict]:
+    verdict = jails.secret_verdict(config.path, config.bgp.peers)
+    return [verdict] if verdict else []
+
+
 def _folders(config: Config) -> list[Verdict]:
     return [jails.folder_verdict("spool", config.hooks.spool), jails.folder_verdict("database", config.paths.state)]
 
@@ -284,29 +308,42 @@ async def _jails(config: Config, hook: Path, reading: Awaitable[_Files]) -> list
         *(() if default else ("--config", str(config.path))),
         *(() if hook == DEFAULT_HOOK else ("--hook", str(hook))),
     )
+    programs = sorted({one.program or hook for one in hooked})
     return [
         *jails.grants_verdicts(
-            len(granted), files.sources.problems, files.sources.refused, shared_addresses(granted.values())
+            len(granted), files.sources.problems, files.sources.refused, contested(granted.values())
         ),
         *jails.hooks_verdicts(granted, hooked, words),
-        *jails.program_verdicts(hook, hooked, os.access(hook, os.X_OK)),
+        *(verdict for program in programs for verdict in _program(program, hook, hooked)),
         *jails.advice_verdicts(said for _, said in files.said.values()),
     ]
+
+
+def _program(program: Path, hook: Path, hooked: Iterable[jails.Hooked]) -> Iterable[Verdict]:
+    calling = [one for one in hooked if (one.program or hook) == program]
+    return jails.program_verdicts(program, calling, os.access(program, os.X_OK))
 
 
 def _hooked(config: Config, hook: Path, files: _Files) -> list[jails.Hooked]:
     """Return what is known of the hooks of each jail that has a manager."""
     called = Hook(hook, None if config.path.absolute() == DEFAULT_PATH else config.path.absolute())
-    editors = {manager.name: EDITORS[manager.name](config, called) for manager, _ in files.said.values()}
+    editors: dict[tuple[str, Hook], Editor] = {}
+
+    def state(manager: str, name: str, of: Hook) -> State:
+        editor = editors.setdefault((manager, of), EDITORS[manager](config, of))
+        return editor.state(name)
+
     found = []
     for name, (manager, _) in sorted(files.said.items()):
         known_as = name.removeprefix(iocage.PREFIX) if manager.name == IocageEditor.name else name
         try:
-            state = editors[manager.name].state(known_as)
+            one = jails.Hooked(name, manager.name, known_as, state(manager.name, known_as, called))
+            other = None if one.installed or one.state is None else jails.other_hook(one.state.note)
+            if other is not None and (there := replace(one, state=state(manager.name, known_as, other))).installed:
+                one = replace(there, differs=jails.differing(other, called, DEFAULT_PATH), program=other.program)
         except HooksError as error:
-            found.append(jails.Hooked(name, manager.name, known_as, error=str(error)))
-        else:
-            found.append(jails.Hooked(name, manager.name, known_as, state))
+            one = jails.Hooked(name, manager.name, known_as, error=str(error))
+        found.append(one)
     return found
 
 
@@ -320,17 +357,24 @@ async def _lacks(host: Host, reading: Awaitable[_Files]) -> Iterable[Verdict]:
 
 
 async def _agent(config: Config) -> list[Verdict]:
-    host, error = None, ""
+    host, told, error = None, [], ""
     try:
-        host = (await aside(lambda: control.request(config.control_socket, "status")))["host"]
+        answer = await aside(lambda: control.request(config.control_socket, "status"))
+        host, told = answer["host"], answer["jails"]
     except control.ControlError as refused:
         error = str(refused)
     sessions = {session["peer"]: session for session in host["sessions"]} if host else {}
-    peers = await asyncio.gather(*(_peer(peer, sessions.get(peer.name)) for peer in config.bgp.peers))
-    return [*bgp.agent_verdicts(host, error), *(verdict for verdicts in peers for verdict in verdicts)]
+    peers = await asyncio.gather(*(_peer(peer, host, sessions.get(peer.name)) for peer in config.bgp.peers))
+    owned = [*ownership.ownership_verdicts(told), *jails.kept_back_verdicts(told)] if host else ()
+    return [*bgp.agent_verdicts(host, error), *(verdict for verdicts in peers for verdict in verdicts), *owned]
 
 
-async def _peer(peer: Peer, session: Mapping[str, Any] | None) -> Iterable[Verdict]:
+async def _peer(peer: Peer, host: Mapping[str, Any] | None, session: Mapping[str, Any] | None) -> Iterable[Verdict]:
+    if host is None or not host["bridge"]:
+        # no connection is tried: there may be a session, and a router that sees us connect anew takes it for our restart
+        # and ends it (RFC 4724, section 4.2)
+        away = await aside(lambda: look.away(peer))
+        return [bgp.unknown_verdict(peer, agent=host is not None, away=away)]
     if session is not None and session["state"] == "up":
         return bgp.session_verdicts(peer, session)
     return [bgp.look_verdict(await aside(lambda: look.reach(peer)))]

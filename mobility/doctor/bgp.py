@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from mobility.bgp.conf import checks_hops
 from mobility.config import Peer
-from mobility.doctor.verdict import Verdict, fail, ok, warn
+from mobility.doctor.verdict import Level, Verdict, fail, ok, warn
 from mobility.network.command import Result
 
 FLOOR, CEILING = (5, 0, 15), (6,)
@@ -67,18 +68,29 @@ def bridge_verdict(user: str, closed: Path | None, error: str) -> Verdict:
     return fail(what, why, "install mobility where everybody can read it, or set bgp.bridge_command")
 
 
-def signature_verdict(peers: int, able: bool | None, kernels: int) -> Verdict | None:
-    """Judge TCP MD5 for the `peers` that have a password; None where none has, or this is no FreeBSD.
+def keys(peer: Peer) -> list[str]:
+    """Return the lines of /etc/ipsec.conf by which FreeBSD's kernel signs a session, one each way (setkey(8), EXAMPLES)."""
+    ends = peer.local_address, peer.address
+    return [
+        f'add {source} {destination} tcp {spi:#x} -A tcp-md5 "KEY";'
+        for spi, (source, destination) in enumerate((ends, ends[::-1]), 0x1000)
+    ]
 
-    `able` tells whether the kernel takes TCP_MD5SIG (tcp(4); None: no FreeBSD), `kernels` how many passwords are KERNEL.
+
+def signature_verdict(peers: Iterable[Peer], able: bool | None) -> Verdict | None:
+    """Judge TCP MD5 for those of the peers that have a password; None where none has, or this is no FreeBSD.
+
+    `able` tells whether the kernel takes TCP_MD5SIG (tcp(4); None: no FreeBSD).
     """
-    if not peers or able is None:
+    signed = [peer for peer in peers if peer.password]
+    if not signed or able is None:
         return None
     what = "TCP MD5 signatures"
-    if kernels < peers:
+    without = [peer for peer in signed if peer.password != KERNEL]
+    if without:
         why = f"ExaBGP takes no passwords on FreeBSD, only {KERNEL!r}: the keys stand in the kernel"
-        key = 'add LOCAL PEER tcp 0x1000 -A tcp-md5 "KEY";'
-        mend = f"""set password = "{KERNEL}"; echo '{key}' >> /etc/ipsec.conf; sysrc ipsec_enable=YES && service ipsec start"""
+        written = "; ".join(f"echo '{line}' >> /etc/ipsec.conf" for line in keys(without[0]))
+        mend = f'set password = "{KERNEL}"; {written}; sysrc ipsec_enable=YES && service ipsec start'
         return fail(what, why, mend)
     if not able:
         why = "the kernel takes no TCP_MD5SIG: sessions with a password do not start"
@@ -86,13 +98,50 @@ def signature_verdict(peers: int, able: bool | None, kernels: int) -> Verdict | 
     return ok(what, "the kernel can sign; whether it has the keys: setkey -D")
 
 
+def hops_verdict(peers: Iterable[Peer], platform: str) -> Verdict | None:
+    """Judge GTSM for those of the peers that have it; None where none has."""
+    secured = [peer for peer in peers if peer.ttl_security is not None]
+    if not secured:
+        return None
+    what = "TTL security"
+    half = [peer.name for peer in secured if not checks_hops(peer, platform)]
+    if not half:
+        return ok(what, "sent and checked")
+    why = f"the router can check what we send, and FreeBSD can not check what it sends over IPv6: {', '.join(half)}"
+    return warn(what, why, "filter TCP port 179 by address, or use an IPv4 session, where it is checked")
+
+
+def notes(peers: Iterable[Peer], platform: str) -> list[str]:
+    """Return what this host needs beside the configuration for its sessions: `mobility check` says it."""
+    if not platform.startswith("freebsd"):
+        return []
+    peers = tuple(peers)
+    found = [
+        f"peer {peer.name}: its key stands in /etc/ipsec.conf, see setkey(8): {' '.join(keys(peer))}"
+        if peer.password == KERNEL
+        else f'peer {peer.name}: ExaBGP takes no password on FreeBSD: write password = "{KERNEL}", '
+        f"and into /etc/ipsec.conf, see setkey(8): {' '.join(keys(peer))}"
+        for peer in peers
+        if peer.password
+    ]
+    hops = hops_verdict(peers, platform)
+    return [*found, *([f"{hops.what}: {hops.why}"] if hops is not None and hops.level is not Level.OK else [])]
+
+
 class Reach(Enum):
     """How a peer answered a connection to its BGP port."""
 
     TAKEN = "took the connection: it is there; our AS, or the router id, may not be what it expects (its log says)"
     REFUSED = "refused the connection: the host is there, and no BGP speaker that expects us"
-    SILENT = "did not answer: wrong address, a filter, or no route"
-    SILENT_SIGNED = "did not answer: wrong address, a filter, no route, or it answers to signed connections only"
+    TAKEN_UNSIGNED = (
+        "took a connection without signature, and password is set for this peer: the router has no key for us "
+        "(or our AS, or the router id, may not be what it expects; its log says)"
+    )
+    SILENT = "did not answer: wrong address, a filter, no route, or it wants a password (TCP MD5), and none is set here"
+    SILENT_SIGNED = (
+        "did not answer, and what tried it was not signed: password may not be the router's key; "
+        "or wrong address, a filter, no route"
+    )
     NO_ROUTE = "can not be reached"
     NOT_OURS = "can not be reached: local_address is on no interface of this host"
 
@@ -110,12 +159,30 @@ def look_verdict(looked: Looked) -> Verdict:
     """Judge a peer without a session: what a plain TCP connection shows of why."""
     peer, reach = looked.peer, looked.reach
     why = f"no session; {peer.address} port {peer.port} {reach.value}" + (f" ({looked.said})" if looked.said else "")
-    mend = f"ping -6 -c 3 -S {peer.local_address} {peer.address}"
+    mend = f"ping {'-6 ' if peer.ipv6 else ''}-c 3 -S {peer.local_address} {peer.address}"
     if reach is Reach.NOT_OURS:
-        mend = f"ifconfig INTERFACE inet6 {peer.local_address}/64 alias"
+        family, length = ("inet6", 64) if peer.ipv6 else ("inet", 24)
+        mend = f"ifconfig INTERFACE {family} {peer.local_address}/{length} alias"
+    elif reach is Reach.TAKEN_UNSIGNED:
+        mend = f"on the router: set the key of this session for {peer.local_address}; or take password out of mobility.toml"
     elif reach in (Reach.TAKEN, Reach.REFUSED):
-        mend = f"service mobility_exabgp start; on the router: expect {peer.local_address} with the AS of bgp.as"
+        mend = f"on the router: expect {peer.local_address} with the AS of bgp.as"
     return fail(f"BGP peer {peer.name}", why, mend)
+
+
+def unknown_verdict(peer: Peer, *, agent: bool, away: str = "") -> Verdict:
+    """Judge a peer of whose session nobody tells: the agent does not answer, or (`agent`) ExaBGP's bridge is away.
+
+    `away` is what the system said where local_address is on no interface: so much is seen without a connection.
+    """
+    what = f"BGP peer {peer.name}"
+    if away:
+        return look_verdict(Looked(peer, Reach.NOT_OURS, away))
+    if not agent:
+        why = "whether it has a session is not known: the agent does not answer, see above; ExaBGP keeps one that is up"
+        return warn(what, why)
+    why = "no session is known of: ExaBGP does not run, or its bridge is not connected to the agent"
+    return fail(what, why, "service mobility_exabgp restart; then its log")
 
 
 def agent_verdicts(host: Mapping[str, Any] | None, error: str) -> Iterator[Verdict]:
@@ -131,14 +198,27 @@ def agent_verdicts(host: Mapping[str, Any] | None, error: str) -> Iterator[Verdi
     else:
         why = "ExaBGP's bridge is not connected to the agent: nothing can be announced or withdrawn"
         yield fail("bridge", why, "service mobility_exabgp restart; then its log")
+    if over := host.get("rib", {}).get("over_limit"):
+        why = f"{over} prefixes wait, refused: as many as bgp.max_announcements are announced"
+        yield fail(
+            "announcements", why, "find out what announces so much: mobility status; or raise bgp.max_announcements"
+        )
 
 
 def session_verdicts(peer: Peer, session: Mapping[str, Any]) -> Iterator[Verdict]:
     """Judge a session that is up, by what the agent says of it."""
     what = f"BGP peer {peer.name}"
     yield ok(what, "up")
-    if session["rfc8950"] or peer.next_hop_ipv4 is not None:
-        return
-    why = "takes no IPv4 routes with an IPv6 next hop: those are held back from it"
-    mend = "switch on extended next hops on the router, or set next_hop_ipv4 for this peer"
-    yield fail(f"{what}: RFC 8950", why, mend)
+    for family in peer.families:
+        if f"{family}/unicast" not in session.get("families", [f"{family}/unicast"]):
+            name = family.replace("ip", "IP")
+            why = f"takes no {name} routes: those are held back from it"
+            yield fail(
+                f"{what}: {name}", why, f"switch {name} on for this session on the router, or leave it out of families"
+            )
+    if "ipv4" in peer.families and not session["rfc8950"] and peer.next_hop_ipv4 is None:
+        why = "takes no IPv4 routes with an IPv6 next hop: those are held back from it"
+        mend = "switch on extended next hops on the router, or set next_hop_ipv4 for this peer"
+        yield fail(f"{what}: RFC 8950", why, mend)
+    for why, routes in session.get("held_back", {}).items():
+        yield warn(f"{what}: routes", f"{routes} held back: {why}", "mobility status NAME")

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from mobility.config import Problem
+from mobility.config import Peer, Problem
+from mobility.damping import SUPPRESSED
+from mobility.doctor.bgp import KERNEL
 from mobility.doctor.verdict import Verdict, fail, ok, warn
-from mobility.hooks.edit import State
+from mobility.hooks.edit import Hook, HooksError, State
 from mobility.jails.said import Said
-from mobility.model import Prefix, address
+from mobility.model import Prefix, destination
 
 T = TypeVar("T")
 SHOWN = 3
 """Of many jails with the same trouble so many are named."""
+_OTHER_HOOK = re.compile(r"calls another hook, or for another jail: (/\S+?)(?: -c (/\S+))? [a-z]+ ", re.ASCII)
+"""What a manager's editor notes of a line that calls a hook, but not as we would (hooks/jailconf.py)."""
 
 
 def folder_verdict(what: str, path: Path) -> Verdict:
@@ -37,6 +42,54 @@ def folder_verdict(what: str, path: Path) -> Verdict:
     return ok(what, str(path))
 
 
+def secret_verdict(path: Path, peers: Iterable[Peer]) -> Verdict | None:
+    """Judge who may read mobility.toml where a password stands in it; None where none does, or it is root's alone."""
+    holding = [peer.name for peer in peers if peer.password not in ("", KERNEL)]
+    if not holding:
+        return None
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if not mode & 0o077:
+        return None
+    why = f"{path} holds a password (peer {_some(holding)}) and is open to others, mode {mode:04o}"
+    return warn("mobility.toml", why, f"chmod 600 {shlex.quote(str(path))}")
+
+
+def kept_back_verdicts(told: Iterable[Mapping[str, Any]]) -> Iterator[Verdict]:
+    """Judge what `mobility status` says of jails that run and are kept back: by flap damping, or by their checks."""
+    suppressed: dict[str, str] = {}
+    failing: dict[str, str] = {}
+    for jail in told:
+        if not jail["running"] or jail["announced"]:
+            continue
+        if SUPPRESSED in jail["reason"]:
+            suppressed[jail["name"]] = jail["reason"]
+        elif why := _failing(jail["checks"]):
+            failing[jail["name"]] = why
+    yield from _kept_back("suppressed", suppressed, "mend what ends it, then: mobility release")
+    yield from _kept_back("not ready", failing, "mobility status")
+    if not (suppressed or failing):
+        yield ok("checks and damping", "keep no running jail back")
+
+
+def _failing(checks: Iterable[Mapping[str, Any]]) -> str:
+    """Say which check keeps a jail back: one that has answered, and badly; "" where all that is missing is time."""
+    bad = [check for check in checks if not check["ready"] and check["runs"] and not check["streak"]]
+    if not bad:
+        return ""
+    more = f"; and {len(bad) - 1} more" if len(bad) > 1 else ""
+    return f"its check fails: {bad[0]['check']}: {bad[0]['said']}{more}"
+
+
+def _kept_back(what: str, found: Mapping[str, str], mend: str) -> Iterator[Verdict]:
+    names = sorted(found)
+    if len(names) > SHOWN:
+        why = f"{len(names)} jails run and are not announced: {_some(names)}; the first: {found[names[0]]}"
+        yield warn(what, why, "mobility status says of each why")
+        return
+    for name in names:
+        yield warn(f"{what}: jail {name}", found[name], f"{mend} {shlex.quote(name)}")
+
+
 def grants_verdicts(
     granted: int,
     problems: Mapping[str, Sequence[Problem]],
@@ -49,7 +102,7 @@ def grants_verdicts(
     for name, sentences in _first(refused):
         yield warn(f"jail {name}: not granted", sentences[0], "mobility check")
     for prefix, names in shared.items():
-        why = f"{address(prefix)} is granted to {', '.join(names)}: only one of them may run here at a time"
+        why = f"{destination(prefix)} is granted to {', '.join(names)}: only one of them may run here at a time"
         yield warn("addresses", why, "mobility check")
     if not problems:
         yield ok("grants", f"{granted} jails have addresses granted")
@@ -75,11 +128,36 @@ class Hooked:
     name: str
     state: State | None = None
     error: str = ""
+    differs: str = ""
+    """What is other than expected in a complete set of hooks that somebody has written by hand."""
+    program: Path | None = None
+    """The program that those call; None: the one expected."""
 
     @property
     def installed(self) -> bool:
         """Whether every hook is there."""
         return self.state is not None and self.state.installed is not None and self.state.complete
+
+
+def other_hook(note: str) -> Hook | None:
+    """Return the hook that a jail's lines call instead of ours, by what its editor notes; None where it notes none."""
+    found = _OTHER_HOOK.search(note)
+    if found is None:
+        return None
+    try:
+        return Hook(Path(found[1]), Path(found[2]) if found[2] else None)
+    except HooksError:
+        return None
+
+
+def differing(there: Hook, wanted: Hook, default: Path) -> str:
+    """Say in what a jail's hooks differ from those wanted: `-c` with the configuration that is the `default` does not."""
+    configs = [hook.config or default for hook in (there, wanted)]
+    return "; ".join(
+        f"its hooks {verb} {one}, not {other}"
+        for verb, one, other in (("call", there.program, wanted.program), ("are told of -c", *configs))
+        if one != other
+    )
 
 
 def hooks_verdicts(granted: Iterable[str], found: Iterable[Hooked], options: Sequence[str] = ()) -> Iterator[Verdict]:
@@ -88,6 +166,15 @@ def hooks_verdicts(granted: Iterable[str], found: Iterable[Hooked], options: Seq
     names = sorted(granted)
     managed = [known[name] for name in names if name in known]
     lacking = [one for one in managed if not one.installed]
+    strays: dict[str, list[Hooked]] = {}
+    for one in managed:
+        if one.installed and one.differs:
+            strays.setdefault(one.differs, []).append(one)
+    for differs, several in strays.items():
+        why = f"jail {_some([one.jail for one in several])}: {differs}"
+        yield warn(
+            "hooks by hand", why, "right if that is meant (doctor --hook FILE, --config FILE); else mend those lines"
+        )
     for one in lacking[:SHOWN]:
         what = f"hooks of jail {one.jail}"
         mend = shlex.join(["mobility", "hooks", "install", one.manager, one.name, *options])

@@ -8,7 +8,7 @@ import stat
 import sys
 from pathlib import Path
 
-from mobility.config import Peer
+from mobility.config import MAX_TTL, Peer
 from mobility.doctor.bgp import Looked, Reach
 from mobility.doctor.kernel import Tried
 
@@ -29,10 +29,25 @@ def source_to(jail: str, address: str) -> Tried:
         return Tried(jail, address, source=udp.getsockname()[0])
 
 
+def away(peer: Peer) -> str:
+    """Return what the system says where our end's address of a session is on no interface, "" where it is. Sends nothing."""
+    with socket.socket(socket.AF_INET6 if peer.ipv6 else socket.AF_INET, socket.SOCK_STREAM) as tcp:
+        try:
+            tcp.bind((peer.local_address, 0))
+        except OSError as error:
+            return error.strerror or str(error)
+        return ""
+
+
 def reach(peer: Peer) -> Looked:
     """Connect to a peer's BGP port from our end of the session, and hang up."""
-    with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as tcp:
+    with socket.socket(socket.AF_INET6 if peer.ipv6 else socket.AF_INET, socket.SOCK_STREAM) as tcp:
         tcp.settimeout(CONNECT_WITHIN)
+        if hops := MAX_TTL if peer.ttl_security else peer.multihop:
+            level, option = (
+                (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS) if peer.ipv6 else (socket.IPPROTO_IP, socket.IP_TTL)
+            )
+            tcp.setsockopt(level, option, hops)
         try:
             tcp.bind((peer.local_address, 0))
         except OSError as error:
@@ -45,7 +60,7 @@ def reach(peer: Peer) -> Looked:
             if error.errno == errno.ECONNREFUSED:
                 return Looked(peer, Reach.REFUSED)
             return Looked(peer, Reach.NO_ROUTE, error.strerror or str(error))
-        return Looked(peer, Reach.TAKEN)
+        return Looked(peer, Reach.TAKEN_UNSIGNED if peer.password else Reach.TAKEN)
 
 
 def can_sign() -> bool | None:

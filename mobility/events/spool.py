@@ -32,7 +32,7 @@ import stat
 import time
 import tomllib
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from watchdog.events import DirModifiedEvent, FileCreatedEvent, FileMovedEvent
@@ -122,6 +122,10 @@ def _mode(status: os.stat_result) -> str:
     return f"mode {stat.S_IMODE(status.st_mode):04o}"
 
 
+CLOCK_SLACK = 1.0
+"""Seconds by which a file's time may be behind the clock: kernels stamp files by their last tick."""
+
+
 class Spool:
     """The agent's side of the spool: hands out each event once, in the order in which they happened.
 
@@ -149,6 +153,8 @@ class Spool:
         """Names in new/ that ought to be gone and could not be removed: never handed out again."""
         self._watch: Watch | None = None
         self._tidied = float("-inf")
+        self._looked: float | None = None
+        """When the last look began (monotonic): what it did not find has come since."""
 
     # --- the folders
 
@@ -219,6 +225,7 @@ class Spool:
         What is no event is put aside. Raises nothing: an unreadable spool is logged and holds no events.
         """
         found: list[tuple[int, Event]] = []
+        began = time.monotonic()
         try:
             names = sorted(path.name for path in (self.folder / "new").iterdir())
         except OSError as error:
@@ -239,6 +246,16 @@ class Spool:
                     self._put_aside(name, BadEvent("unreadable", str(error)))
         found.sort(key=lambda pair: (pair[0], pair[1].id))
         events = [event for _, event in found]
+        if self._looked is not None:
+            # a file's time is one of the day: where that clock was set ahead since, the event would seem long past
+            earliest = time.time() - (time.monotonic() - self._looked)
+            events = [
+                replace(event, time=earliest)
+                if event.time < earliest - CLOCK_SLACK and event.id not in self._open
+                else event
+                for event in events
+            ]
+        self._looked = began
         self._open.update((event.id, event) for event in events)
         self.depth = len(self._open)
         return events
@@ -251,7 +268,7 @@ class Spool:
 
     def oldest(self, now: float) -> float:
         """Return for how many seconds the oldest event has been waiting, 0 without any."""
-        return max((now - event.time for event in self._open.values()), default=0.0)
+        return max((now - event.time for event in self._open.values() if event.time < now), default=0.0)
 
     def answer(self, event: Event, ok: bool, text: str = "") -> bool:
         """Tell the waiting hook how its event ended; never blocks.

@@ -44,6 +44,7 @@ class BastilleEditor:
         self._bastille = Bastille(loaded.managers.bastille)
         self._jails_d = loaded.paths.jails_d
         self._allowed = loaded.host.allowed
+        self._terms = loaded.terms
         self._hook = hook
 
     def jails(self) -> list[str]:
@@ -94,7 +95,7 @@ class BastilleEditor:
         return content
 
     def _must_have_addresses(self, name: str) -> None:
-        folder = Folder(self._jails_d, self._allowed)
+        folder = Folder(self._jails_d, self._allowed, self._terms)
         folder.refresh_one(name)
         if problems := folder.problems.get(name):
             raise HooksError(f"jail {name}: {problems[0]}")

@@ -68,6 +68,7 @@ class JailConfEditor:
         self._path = loaded.managers.jail_conf
         self._jails_d = loaded.paths.jails_d
         self._allowed = loaded.host.allowed
+        self._terms = loaded.terms
         self._hook = hook
         # a file of a thousand jails is looked at for each of them
         self._texts: dict[Path, tuple[Signature, str]] = {}
@@ -229,7 +230,7 @@ class JailConfEditor:
         """Say that nobody grants a jail an address, and what to do; "" where somebody does."""
         if not jail.vnet and (jail.values("ip4.addr") or jail.values("ip6.addr")):
             return ""
-        folder = Folder(self._jails_d, self._allowed)
+        folder = Folder(self._jails_d, self._allowed, self._terms)
         folder.refresh_one(jail.name)
         if problems := folder.problems.get(jail.name):
             return str(problems[0])

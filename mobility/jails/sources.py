@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
+from mobility.announcement import Terms
 from mobility.config import Config, Problem, allows
 from mobility.jails import jailsd
 from mobility.jails.bastille import Bastille
@@ -12,7 +13,7 @@ from mobility.jails.iocage import Iocage
 from mobility.jails.jailconf_jails import JailConfFile
 from mobility.jails.jailsd import Entry, JailConfig
 from mobility.jails.said import Manager, Said, Signature
-from mobility.model import Prefix, address, host_prefix
+from mobility.model import Prefix, address, host_prefix, overlap, single
 
 T = TypeVar("T")
 
@@ -45,8 +46,10 @@ def combine(name: str, entry: Entry | None, said: Said | None, allowed: Sequence
     ends = said.ends[0] if said and said.ends and not (entry and entry.link == jailsd.OURS) else None
     vnet = said.vnet if said else None
     source = entry.source if entry and (entry.addresses or said is None) else said.source if said else ""
+    more = entry.more if entry else jailsd.More()
     if entry is not None and entry.addresses:
-        return JailConfig(name, entry.addresses, source, (), ends, vnet)
+        more, unserved = jailsd.fitting(name, more, entry.addresses, vnet=vnet)
+        return JailConfig(name, entry.addresses, source, unserved, ends, vnet, more)
     granted: dict[Prefix, None] = {}
     refused: list[str] = []
     for text in said.addresses if said else ():
@@ -59,7 +62,8 @@ def combine(name: str, entry: Entry | None, said: Said | None, allowed: Sequence
         refused.append(
             f"{source}: nobody grants it an address: write `addresses` or `requests` into jails.d/{name}.toml"
         )
-    return JailConfig(name, tuple(granted), source, tuple(refused), ends, vnet)
+    more, unserved = jailsd.fitting(name, more, granted, vnet=vnet)
+    return JailConfig(name, tuple(granted), source, (*refused, *unserved), ends, vnet, more)
 
 
 def _take(
@@ -100,6 +104,8 @@ class Sources:
         self.jails: dict[str, JailConfig] = {}
         self.refused: dict[str, tuple[str, ...]] = {}
         self.problems: dict[str, list[Problem]] = {}
+        self.last_good: dict[str, JailConfig] = {}
+        """Of jails with problems: what counted before, since this began to read."""
         self._folder = folder
         self._managers = tuple(managers)
         self._allowed = tuple(allowed)
@@ -112,8 +118,12 @@ class Sources:
     @classmethod
     def of(cls, config: Config, *, ask_all: bool = False) -> Sources:
         """Return the sources that a configuration names, nothing read yet."""
-        folder = jailsd.Folder(config.paths.jails_d, config.host.allowed)
+        folder = jailsd.Folder(config.paths.jails_d, config.host.allowed, config.terms)
         return cls(folder, managers_of(config), config.host.allowed, ask_all=ask_all)
+
+    def use(self, terms: Terms) -> None:
+        """Judge the files of jails.d by these from the next `refresh` on, which tells the jails that it concerns."""
+        self._folder.use(terms)
 
     def refresh(self) -> set[str]:
         """Read what has changed; return the names of the jails concerned."""
@@ -180,6 +190,10 @@ class Sources:
             if entry is not None and not jail.addresses:
                 problems.append(Problem(entry.source, None, _nothing(jail)))
         refused = (*(jail.refused if jail else ()), *([unreadable] if unreadable and not problems else ()))
+        if problems and name in self.jails:
+            self.last_good[name] = self.jails[name]
+        elif not problems:
+            self.last_good.pop(name, None)
         _put(self.problems, name, problems)
         _put(self.refused, name, refused)
         _put(self.jails, name, jail if jail and jail.addresses else None)
@@ -205,3 +219,36 @@ def shared_addresses(jails: Iterable[JailConfig]) -> dict[Prefix, tuple[str, ...
         for prefix in jail.addresses:
             owners.setdefault(prefix, []).append(jail.name)
     return {prefix: tuple(sorted(names)) for prefix, names in owners.items() if len(names) > 1}
+
+
+def contested(jails: Iterable[JailConfig]) -> dict[Prefix, tuple[str, ...]]:
+    """Return every address and every service prefix that only one of several jails can have here at a time."""
+    known = list(jails)
+    return shared_addresses(known) | overlapping_services(known)
+
+
+def overlapping_services(jails: Iterable[JailConfig]) -> dict[Prefix, tuple[str, ...]]:
+    """Return every service prefix that no two of these jails may have at once, with the jails' names in order.
+
+    Two networks of which one holds the other, or a single address that another jail has, too. Another jail's single
+    address *within* a network is nothing to refuse: the longer route is the right one, here and in the fabric.
+    """
+    serving: list[tuple[Prefix, str]] = []
+    holding: dict[Prefix, set[str]] = {}
+    for jail in jails:
+        serving += [(prefix, jail.name) for prefix in jail.services]
+        for prefix in jail.routed:
+            if single(prefix):
+                holding.setdefault(prefix, set()).add(jail.name)
+    found = {prefix: set(holding.get(prefix, ())) for prefix, _ in serving}
+    # by first address, the wider first: what holds a network comes before it, and is among those that have not ended
+    wider: list[tuple[Prefix, str]] = []
+    networks = [pair for pair in serving if not single(pair[0])]
+    for prefix, name in sorted(networks, key=lambda pair: (pair[0].version, pair[0].first, pair[0].prefixlen, pair[1])):
+        wider = [(each, owner) for each, owner in wider if overlap(each, prefix)]
+        for each, owner in wider:
+            if owner != name:
+                found[each] |= {owner, name}
+                found[prefix] |= {owner, name}
+        wider.append((prefix, name))
+    return {prefix: tuple(sorted(names)) for prefix, names in found.items() if len(names) > 1}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -29,7 +30,8 @@ from tests.lab.topology import Host, Lab
 
 JAIL = "web1"
 ADDRESSES = ("198.51.100.7", "2001:db8:7::7")
-PREFIXES = (f"{ADDRESSES[0]}/32", f"{ADDRESSES[1]}/128")
+SERVICE = "198.51.100.96/28"
+"""What it serves besides: its reject in the jail, and the host's route to it, are steps like others."""
 QUICK = {"look_every": 0.5, "reject_for": 0.2, "settle_for": 3.0}
 JAIL_SECONDS = 30
 MODES = tuple(KILLS)
@@ -56,11 +58,15 @@ def lab() -> Iterator[Lab]:
 def faults(lab: Lab) -> Faults:
     (host,) = lab.hosts
     faults = Faults(host)
-    host.configure(agent=QUICK, paths={"commands": faults.commands})
+    # it starts and stops far more often than a jail should
+    host.configure(agent=QUICK, paths={"commands": faults.commands}, damping={"enabled": False})
     host.start_agent()
     host.start_exabgp()
     lab.await_session(host)
-    host.define_jail(JAIL, PREFIXES)
+    host.define_jail(JAIL, ())
+    granted = {"addresses": list(ADDRESSES), "services": [SERVICE]}
+    lines = [f"{key} = {json.dumps(value)}\n" for key, value in granted.items()]
+    (host.jails_d / f"{JAIL}.toml").write_text("".join(lines))
     return faults
 
 
@@ -83,7 +89,7 @@ def jail(host: Host, verb: str, faults: Faults, number: int, how: str, *, looks:
 
 def started(lab: Lab, host: Host) -> None:
     """The jail must be reachable, and said to be."""
-    await_clean(lab, host, {JAIL: ADDRESSES})
+    await_clean(lab, host, {JAIL: (*ADDRESSES, SERVICE)})
     assert all(lab.client.ping(address) for address in ADDRESSES)
     # a new agent waits for the bridge to find it
     eventually(lambda: bool(status(host, JAIL)["announced"]), f"word that {JAIL} is announced", host)

@@ -53,7 +53,8 @@ class Walk:
         """Hosts whose bridge is new: until its agent has told it the peer's OPEN, no other agent could learn it."""
         self.story: list[str] = []
         for host in lab.hosts:
-            host.configure(agent=QUICK)
+            # jails come and go all the time here, and from host to host
+            host.configure(agent=QUICK, damping={"enabled": False}, ownership={"moves": 1000})
             host.start_agent()
             host.start_exabgp()
         for host in lab.hosts:

@@ -13,19 +13,29 @@ from tests.lab.topology import ALLOWED, Host, Lab
 
 REST_SECONDS = 20.0
 LOOK_AGAIN = 0.05
-_ALLOWED = [ipaddress.ip_network(text) for text in ALLOWED]
+NAT64 = "64:ff9b::/96"
+"""What a gateway jail serves beyond the lab's own prefixes (RFC 6052)."""
+_ALLOWED = [ipaddress.ip_network(text) for text in (*ALLOWED, NAT64)]
 
 
 def _ours(text: str) -> bool:
     try:
-        address = ipaddress.ip_address(text)
+        found = ipaddress.ip_network(text)
     except ValueError:
         return False
-    return any(address in network for network in _ALLOWED)
+    return any(found.version == each.version and found.subnet_of(each) for each in _ALLOWED)  # type: ignore[arg-type]
+
+
+def _way(text: str) -> tuple[str, str]:
+    """Return the destination and the flags that netstat shows of a jail's address, or (with its length) of its service."""
+    address, slash, length = text.partition("/")
+    if not slash:
+        return text, "UHS" if ":" in text else "UGHS"
+    return (address, "UGHS") if length == ("128" if ":" in text else "32") else (text, "UGS")
 
 
 def jail_routes(host: Host) -> dict[str, str]:
-    """Return the host's routes to jails' addresses: address -> "interface flags"; a multipath shows all."""
+    """Return the host's routes to jails: destination -> "interface flags"; a multipath shows all."""
     answer = json.loads(host.run(["netstat", "-rnW", "--libxo", "json"]).stdout)
     found: dict[str, str] = {}
     for family in answer["statistics"]["route-information"]["route-table"]["rt-family"]:
@@ -39,7 +49,8 @@ def jail_routes(host: Host) -> dict[str, str]:
 def faults(lab: Lab, host: Host, jails: Mapping[str, Collection[str]]) -> list[str]:
     """Return everything in which a host (and what the spine has of it) differs from exactly these jails being announced.
 
-    `jails` are those that run, wired, ready and not drained here, with their bare addresses.
+    `jails` are those that run, wired, ready and not drained here, with their bare addresses, and their services with the
+    length.
     """
     wrong = []
     names = host.run(["ifconfig", "-l"]).stdout.split()
@@ -51,19 +62,15 @@ def faults(lab: Lab, host: Host, jails: Mapping[str, Collection[str]]) -> list[s
     if inners:
         wrong.append(f"left on the host: {inners}")
     wanted = {
-        address: f"{naming.outer_name(jail)} {'UHS' if ':' in address else 'UGHS'}"
-        for jail, addresses in jails.items()
-        for address in addresses
+        destination: f"{naming.outer_name(jail)} {flags}"
+        for jail, texts in jails.items()
+        for destination, flags in map(_way, texts)
     }
     routes = jail_routes(host)
     if routes != wanted:
         wrong.append(f"host routes {routes}, not {wanted}")
-    prefixes = {f"{address}/{128 if ':' in address else 32}" for address in wanted}
-    fabric = {
-        prefix
-        for prefix, hops in lab.spine.fib.routes().items()
-        if _ours(prefix.split("/")[0]) and host.address in hops
-    }
+    prefixes = {text if "/" in text else f"{text}/{128 if ':' in text else 32}" for text in wanted}
+    fabric = {prefix for prefix, hops in lab.spine.fib.routes().items() if _ours(prefix) and host.address in hops}
     if fabric != prefixes:
         wrong.append(f"the spine sends {sorted(fabric)} here, not {sorted(prefixes)}")
     cache = json.loads(host.run(["ndp", "-an", "--libxo", "json"]).stdout)["ndp"]["neighbor-cache"]

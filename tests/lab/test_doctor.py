@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import signal
 import stat
 import sys
 from collections.abc import Mapping
@@ -75,10 +76,23 @@ def test_before_the_first_start(lab: Lab) -> None:
     found = lab.hosts[0]
     status, verdicts = doctor(found)
     assert status == 1
-    assert failures(verdicts) == {"spool", "database", "agent", "BGP peer spine"}
-    assert "took the connection" in verdicts["BGP peer spine"]["why"]
+    assert failures(verdicts) == {"spool", "database", "agent"}
+    assert "is not known: the agent does not answer" in verdicts["BGP peer spine"]["why"]
     mend(found, verdicts["agent"])
-    assert failures(doctor(found)[1]) == {"bridge", "BGP peer spine"}
+    verdicts = doctor(found)[1]
+    assert failures(verdicts) == {"bridge", "BGP peer spine"}
+    assert "ExaBGP does not run" in verdicts["BGP peer spine"]["why"]
+
+
+def test_an_agent_that_has_died(host: Host, lab: Lab) -> None:
+    received = lab.spine.birdc(f"show protocols {host.session.name}")
+    host.stop_agent(signal.SIGKILL)
+    status, verdicts = doctor(host)
+    assert (status, failures(verdicts)) == (1, {"agent"})
+    assert "is not known" in verdicts["BGP peer spine"]["why"]
+    # the doctor has not ended the session by looking: the line has the time since when it stands
+    assert "Established" in received
+    assert lab.spine.birdc(f"show protocols {host.session.name}") == received
 
 
 @pytest.mark.parametrize("name", ["net.inet.ip.forwarding", "net.inet6.ip6.forwarding"])

@@ -48,6 +48,7 @@ STALE_SECONDS = 3600.0
 WORDS = "the dog ate it"
 MEMORY_BYTES = 3 * OUTPUT_LIMIT
 """What the agent may need at most while a command babbles: the limit, once more as it is put together, and itself."""
+UNDAMPED = {"enabled": False}  # jails come and go all the time here
 RING = {JAIL: ADDRESSES}
 BOTH = {JAIL: ADDRESSES, OTHER: OTHER_ADDRESSES}
 
@@ -71,7 +72,7 @@ def faults(lab: Lab, scripts: Faults) -> Faults:
     scripts.release()
     for name in jails(host):
         host.run(["jail", "-R", name])
-    host.configure(agent=QUICK, paths={"commands": scripts.commands})
+    host.configure(damping=UNDAMPED, agent=QUICK, paths={"commands": scripts.commands})
     new_agent(host)
     if host.exabgp is None or not host.exabgp.running:
         host.start_exabgp()
@@ -130,7 +131,7 @@ def await_rest_of_other(lab: Lab, host: Host) -> None:
 @pytest.mark.parametrize("pattern", ["ifconfig mob-web1 ether *", "jexec web1 route *", "jls * -j web1 *"])
 def test_a_command_that_hangs_once(lab: Lab, faults: Faults, pattern: str) -> None:
     (host,) = lab.hosts
-    host.configure(agent=IMPATIENT, paths={"commands": faults.commands})
+    host.configure(damping=UNDAMPED, agent=IMPATIENT, paths={"commands": faults.commands})
     new_agent(host)
     faults.hang(pattern, times=1)
     host.start_jail(JAIL)
@@ -142,7 +143,7 @@ def test_a_command_that_hangs_once(lab: Lab, faults: Faults, pattern: str) -> No
 
 def test_a_jexec_that_always_hangs(lab: Lab, faults: Faults) -> None:
     (host,) = lab.hosts
-    host.configure(agent=IMPATIENT, paths={"commands": faults.commands})
+    host.configure(damping=UNDAMPED, agent=IMPATIENT, paths={"commands": faults.commands})
     new_agent(host)
     faults.hang(f"jexec {JAIL} *")
     result = host.start_jail(JAIL, check=False)
@@ -255,7 +256,7 @@ def test_a_command_that_prints_a_gigabyte(lab: Lab, faults: Faults, pattern: str
 
 def test_a_command_that_is_missing(lab: Lab, faults: Faults) -> None:
     (host,) = lab.hosts
-    host.configure(agent=QUICK, paths={"commands": [str(faults.bin)]})
+    host.configure(damping=UNDAMPED, agent=QUICK, paths={"commands": [str(faults.bin)]})
     new_agent(host)
     program = faults.bin / "ifconfig"
     away = program.rename(faults.folder / "ifconfig")
@@ -274,7 +275,7 @@ def test_a_command_that_is_missing(lab: Lab, faults: Faults) -> None:
 def test_starts_and_stops_fail_no_command(lab: Lab, faults: Faults) -> None:
     """What is expected of the last commands is so: no look in between has to correct it."""
     (host,) = lab.hosts
-    host.configure(agent={**QUICK, "look_every": SELDOM}, paths={"commands": faults.commands})
+    host.configure(damping=UNDAMPED, agent={**QUICK, "look_every": SELDOM}, paths={"commands": faults.commands})
     new_agent(host)
     log = Log(host)
     for behind_our_back in (False, True, False):
@@ -448,7 +449,7 @@ def test_a_full_disk_under_the_spool(lab: Lab, faults: Faults, when_down: str) -
     host.stop_agent()
     spool = host.folder / "small"
     hooks = {"spool": str(spool), "when_agent_down": when_down}
-    host.configure(agent=QUICK, paths={"commands": faults.commands}, hooks=hooks)
+    host.configure(damping=UNDAMPED, agent=QUICK, paths={"commands": faults.commands}, hooks=hooks)
     disk = SmallDisk(host, spool, DISK_BYTES)
     try:
         disk.jail("-c", OTHER)

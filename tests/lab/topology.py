@@ -132,14 +132,21 @@ class Host(Node):
         self.agent: Process | None = None
         self.exabgp: Process | None = None
         self.bird: Bird | None = None
+        #: Its sessions, each as [[bgp.peer]] has it.
+        self.peers: list[dict[str, Any]] = [
+            {"name": "spine", "address": self.spine_address, "as": SPINE_AS, "local_address": self.address}
+        ]
         self._jails: dict[str, str] = {}
         self.jails_d.mkdir()
         self.configure()
 
     # mobility
 
-    def configure(self, **sections: dict[str, Any]) -> None:
-        """Write mobility.toml; `sections` add to or replace what the lab needs (agent={"look_every": 1.0})."""
+    def configure(self, *, peers: Any = None, **sections: dict[str, Any]) -> None:
+        """Write mobility.toml; `sections` add to or replace what the lab needs (agent={"look_every": 1.0}).
+
+        `peers` are its sessions from now on; without any, the one to the spine.
+        """
         bridge = self.folder / "bridge.py"
         source = REPOSITORY / "mobility" / "bgp" / "bridge.py"
         if source.exists():
@@ -165,10 +172,11 @@ class Host(Node):
             },
         }
         for section, values in sections.items():
-            tables[section] |= values
-        peer = {"name": "spine", "address": self.spine_address, "as": SPINE_AS, "local_address": self.address}
+            tables[section] = tables.get(section, {}) | values
+        if peers is not None:
+            self.peers = list(peers)
         text = "".join(_toml(f"[{section}]", values) for section, values in tables.items())
-        self.config.write_text(text + _toml("[[bgp.peer]]", peer))
+        self.config.write_text(text + "".join(_toml("[[bgp.peer]]", peer) for peer in self.peers))
 
     def mobility(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run the `mobility` command: its first argument, our configuration, the others."""
@@ -296,23 +304,26 @@ class Lab:
         self._spine_node = Node(self.ground, "spine")
         self.client = Node(self.ground, "client")
         links = [(host.name, f"fd00:{host.number:x}::") for host in self.hosts] + [("client", "fd00:ffff::")]
-        lines = [line for name in ("spine", "client", *names) for line in _node(name)]
+        lines = [line for name in ("spine", "client", *names) for line in node_commands(name)]
         own = [("spine", f"{DUMMY_IPV4}/32"), ("client", f"{CLIENT_IPV4}/32"), ("client", f"{CLIENT_IPV6}/128")]
         own += [(host.name, f"{host.ipv4}/32") for host in self.hosts]
         for name, address in own:
             lines += [["jexec", name, "ifconfig", "lo0", "inet6" if ":" in address else "inet", address, "alias"]]
         next_hops = {name: f"{network}1" for name, network in links}
         for number, (name, network) in enumerate(links, 1):
-            lines += _link(number, name, network)
+            lines += link_commands(number, name, network)
             if ipv4_links:
                 lines += _ipv4(number, name)
                 next_hops[name] = f"198.18.{number}.1"
             gateway = f"198.18.{number}.2" if ipv4_links else f"{network}ff"
-            lines += [_route(name, "default", "", gateway, inet=True), _route(name, "default", "", f"{network}ff")]
+            lines += [
+                route_command(name, "default", "", gateway, inet=True),
+                route_command(name, "default", "", f"{network}ff"),
+            ]
         lines += [
-            _route("spine", "-host", CLIENT_IPV4, next_hops["client"]),
-            _route("spine", "-host", CLIENT_IPV6, "fd00:ffff::1"),
-            *(_route("spine", "-host", host.ipv4, next_hops[host.name]) for host in self.hosts),
+            route_command("spine", "-host", CLIENT_IPV4, next_hops["client"]),
+            route_command("spine", "-host", CLIENT_IPV6, "fd00:ffff::1"),
+            *(route_command("spine", "-host", host.ipv4, next_hops[host.name]) for host in self.hosts),
         ]
         self.machine.commands(lines)
         sessions = [host.session for host in self.hosts]
@@ -361,7 +372,7 @@ class Lab:
         self.close()
 
 
-def _node(name: str) -> list[list[str]]:
+def node_commands(name: str) -> list[list[str]]:
     """A vnet jail of the machine that forwards (9-fabric.sh, `node`)."""
     parameters = ["path=/", "vnet", "persist", "allow.raw_sockets", f"children.max={JAILS_PER_HOST}"]
     return [
@@ -371,16 +382,16 @@ def _node(name: str) -> list[list[str]]:
     ]
 
 
-def _link(number: int, name: str, network: str) -> list[list[str]]:
-    """A pair from the spine ("to-NAME") to a node ("up-NAME"), IPv6 only."""
+def link_commands(number: int, name: str, network: str, router: str = "spine") -> list[list[str]]:
+    """A pair from a router ("to-NAME") to a node ("up-NAME"), IPv6 only: NETWORK1 is the node, NETWORKff the router."""
     lines = [
         ["sh", "-c", f"ifconfig epair{number} create >/dev/null"],
         ["sh", "-c", f"ifconfig epair{number}a name {shlex.quote(f'to-{name}')} >/dev/null"],
         ["sh", "-c", f"ifconfig epair{number}b name {shlex.quote(f'up-{name}')} >/dev/null"],
-        ["ifconfig", f"to-{name}", "vnet", "spine"],
+        ["ifconfig", f"to-{name}", "vnet", router],
         ["ifconfig", f"up-{name}", "vnet", name],
     ]
-    for node, interface, end in (("spine", f"to-{name}", "ff"), (name, f"up-{name}", "1")):
+    for node, interface, end in ((router, f"to-{name}", "ff"), (name, f"up-{name}", "1")):
         inet6 = ["jexec", node, "ifconfig", interface, "inet6"]
         lines += [
             [*inet6, "-auto_linklocal", "no_dad"],
@@ -397,7 +408,7 @@ def _ipv4(number: int, name: str) -> list[list[str]]:
     return [["jexec", node, "ifconfig", end, "inet", f"198.18.{number}.{last}/30"] for node, end, last in ends]
 
 
-def _route(node: str, kind: str, destination: str, gateway: str, *, inet: bool = False) -> list[str]:
+def route_command(node: str, kind: str, destination: str, gateway: str, *, inet: bool = False) -> list[str]:
     """The command for a route in a node, an IPv4 one as a rule over an IPv6 next hop."""
     ipv4 = inet or "." in destination
     words = ["jexec", node, "sh", "-c"]

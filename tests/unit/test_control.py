@@ -285,7 +285,7 @@ def test_who_says_nothing_is_not_waited_for(run: Path) -> None:
 
 def test_who_does_not_take_the_answer_is_dropped(run: Path) -> None:
     async def body() -> None:
-        async with serving(run, read_timeout=0.2) as path:
+        async with serving(run, taken_within=0.2) as path:
             reader, writer = await asyncio.open_unix_connection(path, limit=1024)
             writer.write(b'{"v": 1, "op": "much"}\n')
             writer.transport.pause_reading()  # type: ignore[attr-defined]  # asyncio's transports all can

@@ -7,19 +7,21 @@ import json
 import os
 import socket
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mobility import doctor
+from mobility import control, doctor
 from mobility.config import Config, Peer, Problem, load
+from mobility.damping import SUPPRESSED
 from mobility.doctor import bgp, clock, jails, kernel, look
 from mobility.doctor.bgp import Looked, Reach
 from mobility.doctor.jails import Hooked
 from mobility.doctor.kernel import Tried
 from mobility.doctor.verdict import Level, Verdict, fail, healthy, ok, warn
-from mobility.hooks.edit import State, Way
+from mobility.hooks.edit import Hook, State, Way
 from mobility.jails.said import Said
 from mobility.model import host_prefix
 from mobility.network.command import Result
@@ -278,11 +280,16 @@ def test_who_runs_the_bridge() -> None:
 
 
 def test_tcp_signatures() -> None:
-    assert bgp.signature_verdict(0, True, 0) is None
-    assert bgp.signature_verdict(1, None, 0) is None  # on Linux they are ExaBGP's own matter
-    assert level(bgp.signature_verdict(2, True, 2)) is OK
-    assert level(bgp.signature_verdict(2, True, 1)) is FAIL
-    verdict = bgp.signature_verdict(1, False, 1)
+    own, kernel = peer(password="secret"), peer(password="kernel")
+    assert bgp.signature_verdict([peer()], able=True) is None
+    assert bgp.signature_verdict([own], able=None) is None  # on Linux they are ExaBGP's own matter
+    assert level(bgp.signature_verdict([kernel, peer()], able=True)) is OK
+    verdict = bgp.signature_verdict([kernel, own], able=True)
+    assert level(verdict) is FAIL
+    assert verdict is not None
+    assert "secret" not in str(verdict)
+    assert """echo 'add ::1 ::1 tcp 0x1001 -A tcp-md5 "KEY";' >> /etc/ipsec.conf""" in verdict.mend
+    verdict = bgp.signature_verdict([kernel], able=False)
     assert verdict is not None
     assert verdict.mend == "kldload tcpmd5 && sysrc kld_list+=tcpmd5"
 
@@ -295,6 +302,10 @@ def test_the_agent() -> None:
     assert [verdict.level for verdict in bgp.agent_verdicts(None, "not running")] == [FAIL]
     sick = STATUS | {"bridge": False, "problems": ["the database can not be written"]}
     assert [verdict.level for verdict in bgp.agent_verdicts(sick, "")] == [OK, WARN, FAIL]
+    full = STATUS | {"rib": {"over_limit": 3}}
+    *_, last = bgp.agent_verdicts(full, "")
+    assert last.level is FAIL
+    assert "3 prefixes wait, refused" in last.why
 
 
 def peer(**more: Any) -> Peer:
@@ -302,7 +313,35 @@ def peer(**more: Any) -> Peer:
     return Peer("spine", "::1", 65000, "::1", "::1", **values)
 
 
+def ipv4_peer(**more: Any) -> Peer:
+    return Peer("old", "127.0.0.1", 65000, "127.0.0.1", None, "127.0.0.1", "", **more)
+
+
+def test_ttl_security() -> None:
+    assert bgp.hops_verdict([peer()], "freebsd14") is None
+    assert level(bgp.hops_verdict([peer(ttl_security=1)], "linux")) is OK
+    assert level(bgp.hops_verdict([ipv4_peer(port=1, ttl_security=1)], "freebsd14")) is OK
+    assert level(bgp.hops_verdict([peer(ttl_security=1)], "freebsd14")) is WARN
+
+
+def test_what_sessions_need_beside_the_configuration() -> None:
+    peers = [peer(password="secret"), peer(password="kernel"), peer(ttl_security=1), peer()]
+    assert bgp.notes(peers, "linux") == []
+    own, kernel, hops = bgp.notes(peers, "freebsd14")
+    assert 'write password = "kernel"' in own
+    assert 'add ::1 ::1 tcp 0x1000 -A tcp-md5 "KEY";' in kernel
+    assert "TTL security" in hops
+    assert "secret" not in own
+
+
 def test_sessions() -> None:
+    only4 = {"rfc8950": True, "families": ["ipv4/unicast"], "held_back": {"the peer does not take IPv6 routes": 3}}
+    up, no_ipv6, held = bgp.session_verdicts(peer(), only4)
+    assert (level(up), level(no_ipv6), level(held)) == (OK, FAIL, WARN)
+    assert no_ipv6.what == "BGP peer spine: IPv6"
+    assert held.why == "3 held back: the peer does not take IPv6 routes"
+    plain = {"rfc8950": False, "families": ["ipv4/unicast"]}
+    assert [level(each) for each in bgp.session_verdicts(ipv4_peer(port=1, families=("ipv4",)), plain)] == [OK]
     assert [verdict.level for verdict in bgp.session_verdicts(peer(), {"rfc8950": True})] == [OK]
     assert [verdict.level for verdict in bgp.session_verdicts(peer(), {"rfc8950": False})] == [OK, FAIL]
     assert [verdict.level for verdict in bgp.session_verdicts(peer(next_hop_ipv4="192.0.2.1"), {"rfc8950": False})] == [
@@ -320,8 +359,152 @@ def test_a_peer_without_session_is_looked_at() -> None:
     strange = Peer("spine", "::1", 65000, "2001:db8::1", "::1", None, "", 179)
     assert look.reach(strange).reach is Reach.NOT_OURS
     assert "alias" in bgp.look_verdict(look.reach(strange)).mend
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        old = ipv4_peer(port=server.getsockname()[1], ttl_security=1)
+        assert look.reach(old).reach is Reach.TAKEN
+    assert "inet 127.0.0.1/24 alias" in bgp.look_verdict(Looked(old, Reach.NOT_OURS)).mend
     assert "signed" in bgp.look_verdict(Looked(peer(), Reach.SILENT_SIGNED)).why
     assert "ping" in bgp.look_verdict(Looked(peer(), Reach.SILENT)).mend
+
+
+def test_a_peer_whose_session_nobody_tells_of() -> None:
+    dead = bgp.unknown_verdict(peer(password="secret"), agent=False)
+    assert (dead.level, dead.mend) == (WARN, "")
+    assert "not known: the agent does not answer" in dead.why
+    assert "AS" not in dead.why
+    without = bgp.unknown_verdict(peer(), agent=True)
+    assert level(without) is FAIL
+    assert "ExaBGP does not run" in without.why
+    assert "AS" not in without.why
+    assert look.away(peer()) == ""
+    strange = Peer("spine", "::1", 65000, "2001:db8::1", "::1", None, "", 179)
+    for agent in (True, False):
+        verdict = bgp.unknown_verdict(strange, agent=agent, away=look.away(strange))
+        assert level(verdict) is FAIL
+        assert "on no interface" in verdict.why
+
+
+@pytest.mark.parametrize("status", [None, STATUS | {"bridge": False, "sessions": []}])
+def test_no_connection_is_tried_where_there_may_be_a_session(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, status: dict[str, Any] | None
+) -> None:
+    def asked(_path: Path, _operation: str) -> dict[str, Any]:
+        if status is None:
+            raise control.AgentNotRunning("not running")
+        return {"host": status, "jails": []}
+
+    monkeypatch.setattr(control, "request", asked)
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as server:
+        server.settimeout(0.2)
+        here = config(tmp_path)
+        here = replace(here, bgp=replace(here.bgp, peers=(peer(port=server.getsockname()[1]),)))
+        verdicts = {verdict.what: verdict for verdict in asyncio.run(doctor.examine(here))}
+        with pytest.raises(TimeoutError):
+            server.accept()
+    assert level(verdicts["BGP peer spine"]) is (WARN if status is None else FAIL)
+    assert "took" not in verdicts["BGP peer spine"].why
+
+
+def test_a_password_may_be_the_cause() -> None:
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as server:
+        signed = peer(port=server.getsockname()[1], password="secret")
+        taken = look.reach(signed)
+    assert taken.reach is Reach.TAKEN_UNSIGNED
+    for reach in (Reach.TAKEN_UNSIGNED, Reach.SILENT_SIGNED):
+        verdict = bgp.look_verdict(Looked(signed, reach))
+        assert level(verdict) is FAIL
+        assert "password" in verdict.why
+        assert "secret" not in f"{verdict.why} {verdict.mend}"
+    assert "password" in bgp.look_verdict(Looked(peer(), Reach.SILENT)).why
+    assert "password" not in bgp.look_verdict(Looked(peer(), Reach.TAKEN)).why
+
+
+def kept_back(name: str, reason: str = "", **more: Any) -> dict[str, Any]:
+    return {"name": name, "running": True, "announced": False, "reason": reason, "checks": [], **more}
+
+
+def check(name: str, said: str, *, ready: bool = False, runs: int = 3, streak: int = 0) -> dict[str, Any]:
+    return {"check": name, "said": said, "ready": ready, "runs": runs, "streak": streak}
+
+
+def test_jails_that_are_kept_back() -> None:
+    flaps = f"{SUPPRESSED} (penalty 6726, announced again at 3000)"
+    http, good = check("http port 80 at 192.0.2.1", "Connection refused"), check("icmp", "answered", ready=True)
+    (fine,) = jails.kept_back_verdicts(
+        [
+            kept_back("up", announced=True, checks=[http]),
+            kept_back("gone", flaps, running=False),
+            kept_back("new", checks=[check("icmp", "waits for its first answer", runs=0)]),
+            kept_back("rising", checks=[check("icmp", "answered", streak=1)]),
+            kept_back("drained", "drained"),
+        ]
+    )
+    assert level(fine) is OK
+    damped, unready = jails.kept_back_verdicts(
+        [kept_back("web1", flaps, checks=[http]), kept_back("db1", checks=[good, http, http])]
+    )
+    assert (damped.what, damped.level, damped.why) == ("suppressed: jail web1", WARN, flaps)
+    assert damped.mend.endswith("mobility release web1")
+    assert (unready.what, unready.level) == ("not ready: jail db1", WARN)
+    assert unready.why == "its check fails: http port 80 at 192.0.2.1: Connection refused; and 1 more"
+    (many,) = jails.kept_back_verdicts([kept_back(f"j{number:03}", flaps) for number in range(500)])
+    assert level(many) is WARN
+    assert many.why.startswith(
+        "500 jails run and are not announced: j000, j001, j002 and 497 more; the first: suppressed"
+    )
+
+
+def test_a_configuration_that_others_may_read(tmp_path: Path) -> None:
+    path = tmp_path / "mobility.toml"
+    path.touch(mode=0o644)
+    path.chmod(0o644)
+    assert jails.secret_verdict(path, [peer()]) is None
+    assert jails.secret_verdict(path, [peer(password="kernel")]) is None
+    verdict = jails.secret_verdict(path, [peer(password="secret")])
+    assert level(verdict) is WARN
+    assert verdict is not None
+    assert verdict.mend == f"chmod 600 {path}"
+    assert "secret" not in verdict.why
+    path.chmod(0o600)
+    assert jails.secret_verdict(path, [peer(password="secret")]) is None
+
+
+def test_hooks_that_somebody_has_written(tmp_path: Path) -> None:
+    note = "not there: prestart; exec.prestart calls another hook, or for another jail: {} prestart 'web1'"
+    default = Path("/usr/local/etc/mobility/mobility.toml")
+    explicit = jails.other_hook(note.format(f"/usr/local/libexec/mobility/hook -c {default}"))
+    assert explicit == Hook(config=default)
+    assert explicit is not None
+    assert jails.differing(explicit, Hook(), default) == ""
+    assert jails.other_hook("not there: prestart: install again") is None
+    other = jails.other_hook(note.format("/srv/mobility/hook -c /m.toml"))
+    assert other is not None
+    assert jails.differing(other, Hook(), default) == (
+        f"its hooks call /srv/mobility/hook, not {Hook().program}; its hooks are told of -c /m.toml, not {default}"
+    )
+    found = [replace(hooked(f"j{number}", Way.REPLACE), differs="its hooks call /x, not /y") for number in range(9)]
+    stray, all_there = jails.hooks_verdicts([one.jail for one in found], found)
+    assert (stray.level, stray.why) == (WARN, "jail j0, j1, j2 and 6 more: its hooks call /x, not /y")
+    assert all_there.why == "installed for 9 of 9 jails that have addresses"
+
+
+@pytest.mark.parametrize("program", ["/usr/local/libexec/mobility/hook", "/srv/mobility-hook"])
+def test_hooks_by_hand_in_jail_conf(tmp_path: Path, program: str) -> None:
+    here = config(tmp_path)
+    folder = tmp_path / "jails.d"
+    folder.mkdir()
+    (folder / "web1.toml").write_text('addresses = ["198.51.100.7"]\n')
+    lines = "".join(
+        f"exec.{phase} += \"{program} -c {here.path} {phase} '${{name}}'\";\n"
+        for phase in ("prestart", "created", "poststart", "prestop", "poststop")
+    )
+    (tmp_path / "jail.conf").write_text(f"web1 {{\nvnet;\npersist;\n{lines}}}\n")
+    here = replace(here, managers=replace(here.managers, jail_conf=tmp_path / "jail.conf"))
+    verdicts = {verdict.what: verdict for verdict in asyncio.run(doctor.examine(here))}
+    assert verdicts["hooks"].why == "installed for 1 of 1 jails that have addresses"
+    assert ("hooks by hand" in verdicts) == program.startswith("/srv")
+    # neither is here, and the one that is called is named
+    assert verdicts["hook program"].why == f"{program} can not be run, and web1 could not start"
 
 
 def test_a_source_address_is_chosen_and_nothing_sent() -> None:

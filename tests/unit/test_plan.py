@@ -288,7 +288,7 @@ def test_a_poststart_that_never_comes_does_not_keep_a_jail_dark() -> None:
 
 
 def test_drained_and_not_vnet() -> None:
-    assert decided(Memory(), RUNNING, drained="drained") is Stand.WIRED
+    assert decided(Memory(), RUNNING, barred="drained") is Stand.WIRED
     assert decided(Memory(), replace(RUNNING, vnet=False)) is Stand.ABSENT
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from mobility import cli, config
+from mobility import announcement, cli, config
 from mobility.jails import jailsd
 from mobility.metrics import Metrics
 from tests.lab.jail8 import conf as jail_conf
@@ -35,7 +35,7 @@ def unquoted(cell: str) -> str:
 
 def known_settings() -> set[str]:
     """Return every setting that the configuration knows: it names them all where one is wrong."""
-    sections = ("host", "paths", "managers", "hooks", "agent", "metrics", "bgp")
+    sections = ("host", "paths", "managers", "hooks", "agent", "metrics", "bgp", "ownership", "damping", "health")
     data: dict[str, Any] = {name: {"?": 0} for name in sections}
     data["bgp"]["peer"] = [{"?": 0}]
     _, problems = config.parse(data, Path("mobility.toml"))
@@ -89,13 +89,19 @@ def test_the_defaults_are_those_of_the_program() -> None:
 
 
 def test_its_configuration_is_one(tmp_path: Path) -> None:
-    (tmp_path / "mobility.toml").write_text(block(PAGE, "mobility.toml"))
-    allowed = config.load(tmp_path / "mobility.toml").host.allowed
+    (tmp_path / "mobility.toml").write_text(block(PAGE, "mobility.toml") + block(PAGE, "group"))
+    loaded = config.load(tmp_path / "mobility.toml")
     for each in blocks(PAGE, "toml"):
         if each.name.startswith("jails.d/"):
-            entry, problems = jailsd.parse(Path(each.name).stem, each.text, each.name, allowed)
+            entry, problems = jailsd.parse(
+                Path(each.name).stem, each.text, each.name, loaded.host.allowed, loaded.terms
+            )
             assert not problems
             assert entry is not None
+
+
+def test_every_setting_of_announcements_is_in_its_table() -> None:
+    assert tuple(unquoted(row[0]) for row in table(PAGE, "## Attributes")) == announcement.SETTINGS
 
 
 def test_the_wrong_configuration_is_answered_as_shown(tmp_path: Path) -> None:
@@ -133,7 +139,10 @@ def exposed() -> list[list[str]]:
             "rib": {"desired": 1},
             "bridge": True,
             "drained": [],
+            "sessions": [{"peer": "spine", "held_back": {"why": 2}}],
             "spool": {"depth": 0, "oldest_s": 0},
+            "ownership": {"held": 1},
+            "checks": {"probes": 1, "runs": {"tcp": 1}, "failures": {("tcp", "refused"): 1}},
         }
     )
 
@@ -142,6 +151,7 @@ def exposed() -> list[list[str]]:
 
     metrics.sessions({"spine": Session()})
     metrics.event("created")
+    metrics.ownership("lost")
     metrics.command("ifconfig", 0.1, failed=True)
     metrics.spool_rejected("cut")
     rows = []

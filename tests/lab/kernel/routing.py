@@ -92,6 +92,12 @@ def change(vnet: Vnet, key: Key, hop: Hop) -> None:
     if route is None or route.owners:
         raise Refused(Errno.ESRCH)
     old = route.hops[0]
+    alike = [each for each in route.hops if each.gateway == hop.gateway]
+    # of a multipath route only the way with this gateway is changed (change_mpath_route); a route(8) that speaks netlink
+    # replaces it whole (route_netlink.c, NLM_F_REPLACE)
+    replaced = route.hops[:] if len(route.hops) == 1 or vnet.kernel.appends else alike[:1]
+    if not replaced:
+        raise Refused(Errno.ESRCH)
     asked = hop.flags & (Rtf.REJECT | Rtf.BLACKHOLE)
     hop.flags &= ~(Rtf.REJECT | Rtf.BLACKHOLE)
     if asked:
@@ -102,7 +108,7 @@ def change(vnet: Vnet, key: Key, hop: Hop) -> None:
         hop.interface = old.interface
         hop.mtu = old.mtu
     route.hops.append(_numbered(vnet, key, hop))
-    for each in route.hops[:-1]:
+    for each in replaced:
         remove_hop(vnet, route, each)
     project(vnet, key)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mobility.bgp import bridge as module
-from mobility.bgp.bridge import ANSWER_WITHIN, PROTOCOL, ROUTES_IN_FLIGHT, Bridge, Lines, chunks, plain
+from mobility.bgp.bridge import ANSWER_WITHIN, PROTOCOL, ROUTES_IN_FLIGHT, Allowed, Bridge, Lines, chunks, plain
 
 PEER = "fd00:1::ff"
 TEXT = "next-hop fd00:1::1"
@@ -51,18 +52,76 @@ def update(announce: dict[str, Any] | None = None, withdraw: dict[str, Any] | No
     return event("update", direction="receive", message={"update": content})
 
 
+def recalled(prefix: str, **attributes: Any) -> str:
+    """Return a line of `show adj-rib in json`."""
+    return json.dumps(
+        {"peer": {"address": PEER}, "route": {"nlri": {"prefix": prefix, "nexthop": PEER}, "attributes": attributes}}
+    )
+
+
+MARK = "0123456789abcdef"
+
+
+def printed(peer: str, mark: str = MARK, local: str = "fd00:1::1", *more: str) -> list[str]:
+    """Return lines of `show neighbor configuration`, as they come out of `Lines`."""
+    return [
+        f"neighbor {peer} {{",
+        f'description "{mark}";',
+        "router-id 10.0.0.1;",
+        "host-name None;",
+        f"local-address {local};",
+        "local-as 65001;",
+        "peer-as 65000;",
+        "",
+        f'md5-ip "{local}";',
+        "capability {",
+        "asn4 enable;",
+        "add-path disable;",
+        "}",
+        "family {",
+        "ipv4 unicast;",
+        "ipv6 unicast;",
+        "}",
+        "nexthop {",
+        "ipv4 unicast ipv6;",
+        "}",
+        "add-path {",
+        *more,
+        "}",
+        "api {",
+        "processes [ bridge ];",
+        "receive {",
+        "parsed;",
+        "}",
+        "}",
+        "}",
+    ]
+
+
+def say_allowed(model: Model, *prefixes: str) -> None:
+    model.bridge.agent_says(json.dumps({"allowed": prefixes}))
+
+
 class Model:
     """A bridge between a modelled ExaBGP and a modelled agent."""
 
     def __init__(
-        self, fail_static_for: float | None = None, *, routes: list[str] | None = None, up: bool = False
+        self,
+        fail_static_for: float | None = None,
+        *,
+        routes: list[str] | None = None,
+        received: list[str] | None = None,
+        up: bool = False,
+        allowed: list[str] | None = None,
     ) -> None:
         self.now = 1000.0
-        self.bridge = Bridge(fail_static_for, lambda: self.now)
+        self.bridge = Bridge(fail_static_for, lambda: self.now, allowed)
         self.asked: deque[str] = deque()
         self.log: list[str] = []
         self.routes = routes or []
+        self.received = received or []
         self.up = up
+        self.configuration = printed(PEER)
         self._to_exabgp = Lines()
         self._to_agent = Lines()
 
@@ -83,6 +142,12 @@ class Model:
         elif line == "show adj-rib out extensive":
             for route in self.routes:
                 self.bridge.exabgp_says(route)
+        elif line == "show adj-rib in json":
+            for route in self.received:
+                self.bridge.exabgp_says(route)
+        elif line == "show neighbor configuration":
+            for each in self.configuration:
+                self.bridge.exabgp_says(each)
         elif line == "show neighbor json":
             neighbor = {"peer": {"address": PEER}, "fsm": "ESTABLISHED", "state": "up", "duration": 5}
             self.bridge.exabgp_says(json.dumps([neighbor] * self.up))
@@ -120,7 +185,7 @@ def test_the_agent_is_told_the_whole_truth_first() -> None:
     model.bridge.agent_came()
     assert [message.get("hello") for message in model.heard()] == [PROTOCOL]
     model.answer_all()
-    assert model.heard() == [{"end": True}]
+    assert model.heard() == [{"end": True, "mark": MARK}]
 
 
 def test_answers_to_the_bridge_before_us_are_not_ours() -> None:
@@ -145,7 +210,7 @@ def test_what_exabgp_still_has_is_learned_from_it() -> None:
     (session,) = (message for message in told if "session" in message)
     assert session["state"] == "up"
     assert session["open"] is None
-    assert told[-1] == {"end": True}
+    assert told[-1] == {"end": True, "mark": MARK}
 
 
 def test_an_order_is_answered_and_booked() -> None:
@@ -347,15 +412,122 @@ def test_received_routes_come_and_go() -> None:
 
 
 def test_received_routes_are_remembered_from_exabgp() -> None:
-    model = ready(up=True)
     attributes = {"community": ["65001:5", "no-export"], "large-community": ["65000:1:7"]}
-    route = {"nlri": {"prefix": X, "nexthop": PEER}, "attributes": attributes}
-    model.bridge.exabgp_says(json.dumps({"peer": {"address": PEER}, "route": route}))
+    model = ready(up=True, received=[recalled(X, **attributes), recalled(Y, **attributes), recalled(Z)])
     expected = {"community": ["65001:5", "65535:65281"], "large-community": ["65000:1:7"]}
-    assert model.bridge.received[PEER][X].attributes == expected
+    table = model.bridge.received[PEER]
+    assert table[X].attributes == expected
+    # one object for what is the same, one line to the agent
+    assert table[X] is table[Y]
+    assert table[Z] is not table[X]
     model.bridge.exabgp_says(DOWN)
-    model.bridge.exabgp_says(json.dumps({"peer": {"address": PEER}, "route": route}))
+    # nobody asked for it
+    model.bridge.exabgp_says(recalled(X))
     assert PEER not in model.bridge.received
+
+
+def test_news_counts_more_than_what_exabgp_had_when_it_was_asked() -> None:
+    """ExaBGP tells its routes over many turns, from a copy made at the first."""
+    model = Model(up=True, received=[recalled(X, med=1), recalled(Y, med=1), recalled(Z, med=1)])
+    for answers in range(4):
+        assert answers == 4 - len(model.bridge._queue)
+        model.answer()
+    model.take()
+    model.bridge.exabgp_says(update(withdraw={"ipv4 unicast": [{"nlri": X}]}))
+    model.bridge.exabgp_says(update({"ipv4 unicast": {PEER: [{"nlri": Y}]}}, med=2))
+    model.answer_all()
+    table = model.bridge.received[PEER]
+    assert {key: path.attributes["med"] for key, path in table.items()} == {Y: 2, Z: 1}
+
+
+def test_a_session_that_came_anew_meanwhile_tells_its_routes_itself() -> None:
+    model = Model(up=True, received=[recalled(X)])
+    for line in (DOWN, UP, update({"ipv6 unicast": {PEER: [{"nlri": Z}]}})):
+        model.bridge.exabgp_says(line)
+    model.answer_all()
+    assert list(model.bridge.received[PEER]) == [Z]
+
+
+INSIDE = ["10.0.0.0/31", "2001:db8::/32"]
+
+
+def test_routes_outside_of_what_is_allowed_are_counted_only() -> None:
+    model = ready(up=True, allowed=INSIDE, received=[recalled(X), recalled(Y), recalled(Z)])
+    assert list(model.bridge.received[PEER]) == [X, Z]
+    announce = {"ipv4 unicast": {PEER: [{"nlri": X}, {"nlri": Y}, {"nlri": Y, "path-information": "0.0.0.1"}]}}
+    model.bridge.exabgp_says(update(announce))
+    model.bridge.exabgp_says(update({"ipv6 unicast": {PEER: [{"nlri": "::/0"}]}}))
+    told = model.heard()
+    assert [message["prefixes"] for message in told if "received" in message] == [[X]]
+    # at powers of two: 1 was before the agent came
+    assert [message["outside"] for message in told if "outside" in message] == [3, 4]
+    assert model.bridge.outside == 4
+    # a withdrawal of what was never kept is no news
+    model.bridge.exabgp_says(update(withdraw={"ipv4 unicast": [{"nlri": Y}]}))
+    assert model.heard() == []
+    model.bridge.agent_left()
+    model.bridge.agent_came()
+    greeting = model.heard()
+    assert greeting[0]["allowed"] == INSIDE
+    assert {"outside": 4} in greeting
+
+
+def test_other_prefixes_are_allowed_and_all_is_told_anew() -> None:
+    model = ready(up=True, allowed=["10.0.0.0/31"], received=[recalled(X), recalled(Y), recalled(Z)])
+    assert list(model.bridge.received[PEER]) == [X]
+    say_allowed(model, "10.0.0.0/31")
+    assert (model.take(), model.bridge.cut) == ([], "")
+    say_allowed(model, "10.0.0.2/32", "2001:db8::/32")
+    assert "other prefixes" in model.bridge.cut
+    model.bridge.agent_left()
+    model.bridge.agent_came()
+    assert [list(message) for message in model.heard()] == [["hello", "bridge", "pid", "exabgp", "allowed"]]
+    model.answer_all()
+    told = [message["prefixes"] for message in model.heard() if "received" in message]
+    assert told == [[Y, Z]]
+    assert list(model.bridge.received[PEER]) == [Y, Z]
+    # what comes from now on is news as ever
+    model.bridge.exabgp_says(recalled(X))
+    model.bridge.exabgp_says(update({"ipv4 unicast": {PEER: [{"nlri": X}]}}))
+    assert list(model.bridge.received[PEER]) == [Y, Z]
+
+
+def test_allowed_prefixes_change_twice_before_exabgp_answers() -> None:
+    model = ready(up=True, received=[recalled(X), recalled(Y)])
+    for allowed in (Y, X):
+        say_allowed(model, allowed)
+    model.answer()
+    model.answer()
+    assert list(model.bridge.received[PEER]) == [X]
+    say_allowed(model, X, Y)
+    say_allowed(model, Y)
+    say_allowed(model, X, Y)
+    model.answer_all()
+    assert sorted(model.bridge.received[PEER]) == [X, Y]
+
+
+@given(st.lists(st.ip_addresses(), max_size=20), st.data())
+def test_what_is_allowed_is_what_ipaddress_says(
+    addresses: list[IPv4Address | IPv6Address], data: st.DataObject
+) -> None:
+    def network(at: IPv4Address | IPv6Address) -> IPv4Network | IPv6Network:
+        return ip_network((at, data.draw(st.integers(0, at.max_prefixlen))), strict=False)
+
+    networks = [network(at) for at in addresses]
+    allowed = Allowed(map(str, networks))
+    inner = [network(net[data.draw(st.integers(0, net.num_addresses - 1))]) for net in networks]
+    for route in [*networks, *inner, network(data.draw(st.ip_addresses()))]:
+        within = any(route.version == net.version and route.subnet_of(net) for net in networks)  # type: ignore[arg-type]
+        assert (str(route) in allowed) == within
+        assert (f"{route} 0.0.0.1" in allowed) == within
+
+
+@pytest.mark.parametrize(
+    "wrong", ["", "10.0.0.1", "10.0.0.0/33", "10.0.0.0/-1", "::/129", "a/8", "10.0.0.0/8/8", "10/8"]
+)
+def test_what_is_no_prefix_is_not_allowed(wrong: str) -> None:
+    with pytest.raises(ValueError, match=r"no prefix|invalid literal"):
+        Allowed([wrong])
 
 
 def test_a_session_is_known_to_be_up_though_news_of_it_came_first() -> None:
@@ -417,7 +589,10 @@ def test_an_agent_that_floods_is_cut_off() -> None:
     assert "outstanding" in model.bridge.cut
 
 
-@pytest.mark.parametrize("line", ["", "x", "[]", "7", '{"do": "announce"}', '{"id": {}, "do": "announce"}', "null"])
+@pytest.mark.parametrize(
+    "line",
+    ["", "x", "[]", "7", '{"do": "announce"}', '{"id": {}, "do": "announce"}', "null", "[" * 9999, '{"reload": []}'],
+)
 def test_an_agent_that_speaks_no_sense_is_cut_off(line: str) -> None:
     model = ready()
     model.bridge.agent_says(line)

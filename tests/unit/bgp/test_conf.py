@@ -77,6 +77,7 @@ def test_exabgp_understands_it_as_meant(loaded: config.Config) -> None:
     assert process["respawn"]
     assert process["run"] == conf.bridge_command(loaded)
     assert process["run"][-4:] == ["--socket", "/var/run/mobility/bridge/bridge.sock", "--fail-static-for", "600"]
+    assert process["run"][-6:-4] == ["--allowed", "198.51.100.0/24"]
 
 
 def test_no_graceful_restart_is_none(loaded: config.Config) -> None:
@@ -109,3 +110,91 @@ def test_every_variable_is_one_of_exabgps(loaded: config.Config) -> None:
         read = CONFIGURATION[section][option]["read"]
         if option != "user":  # a user of that name need not exist here
             read(value)
+
+
+def neighbors(folder: Path, *peers: str) -> list[Any]:
+    """Return the neighbors that ExaBGP reads where mobility.toml has these peers."""
+    return list(parsed(conf.render(with_peers(folder, *peers))).neighbors.values())
+
+
+def with_peers(folder: Path, *peers: str) -> config.Config:
+    path = folder / "mobility.toml"
+    head = TEXT.split("[[bgp.peer]]")[0]
+    tables = [f'[[bgp.peer]]\nname = "p{number}"\nas = 65000\n{peer}\n' for number, peer in enumerate(peers)]
+    path.write_text(head + "".join(tables))
+    return config.load(path)
+
+
+IPV6 = 'address = "fd00:1::ff"\nlocal_address = "fd00:1::1"\n'
+IPV4 = 'address = "192.0.2.2"\nlocal_address = "192.0.2.1"\n'
+
+
+def families(neighbor: Any) -> list[str]:
+    return [str(afi) for afi, _ in neighbor.families()]
+
+
+def test_an_ipv4_session_next_to_an_ipv6_one(tmp_path: Path) -> None:
+    old, new = neighbors(tmp_path, IPV4, IPV6)
+    assert (str(old["peer-address"]), str(old["local-address"])) == ("192.0.2.2", "192.0.2.1")
+    assert families(old) == ["ipv4"]
+    assert old.nexthops() == []
+    assert not old["capability"]["nexthop"]
+    assert families(new) == ["ipv4", "ipv6"]
+    assert len(new.nexthops()) == 1
+    (both,) = neighbors(tmp_path, IPV4 + 'next_hop_ipv6 = "fd00:1::1"')
+    assert families(both) == ["ipv4", "ipv6"]
+    assert both.nexthops() == []
+
+
+def test_hops(tmp_path: Path) -> None:
+    plain, far, near, further = neighbors(
+        tmp_path,
+        IPV4,
+        IPV6 + "multihop = 3",
+        'address = "192.0.2.3"\nlocal_address = "192.0.2.1"\nttl_security = true',
+        'address = "192.0.2.4"\nlocal_address = "192.0.2.1"\nttl_security = 3',
+    )
+    assert [(each["outgoing-ttl"], each["incoming-ttl"]) for each in (plain, far, near, further)] == [
+        (None, None),
+        (3, None),
+        (255, 255),
+        (255, 253),  # as BIRD and FRR count: two routers in between
+    ]
+
+
+def test_freebsd_checks_the_hops_of_ipv4_only(tmp_path: Path) -> None:
+    config_ = with_peers(tmp_path, IPV4 + "ttl_security = true", IPV6 + "ttl_security = true")
+    assert [conf.checks_hops(peer, "freebsd14") for peer in config_.bgp.peers] == [True, False]
+    assert all(conf.checks_hops(peer, "linux") for peer in config_.bgp.peers)
+
+
+def test_paths_are_received_and_not_sent(tmp_path: Path) -> None:
+    one, several, only4 = neighbors(
+        tmp_path,
+        IPV4,
+        IPV6 + "add_path = true",
+        'address = "192.0.2.3"\nlocal_address = "192.0.2.1"\nadd_path = true',
+    )
+    assert one["capability"]["add-path"] == 0
+    assert several["capability"]["add-path"] == 1
+    assert [str(afi) for afi, _ in several.addpaths()] == ["ipv4", "ipv6"]
+    assert [str(afi) for afi, _ in only4.addpaths()] == ["ipv4"]
+
+
+def test_hold_time(tmp_path: Path) -> None:
+    usual, quick = neighbors(tmp_path, IPV4, IPV6 + "hold_time = 9")
+    assert (usual["hold-time"], quick["hold-time"]) == (180, 9)
+
+
+def test_the_mark_names_the_neighbors_and_resets_none(tmp_path: Path) -> None:
+    one, two = with_peers(tmp_path, IPV6), with_peers(tmp_path, IPV6, IPV4)
+    assert conf.mark(one) != conf.mark(two)
+    assert conf.mark(one) == conf.mark(with_peers(tmp_path, IPV6))
+    (before,) = parsed(conf.render(one)).neighbors.values()
+    after, _ = parsed(conf.render(two)).neighbors.values()
+    assert before["description"] == conf.mark(one)
+    assert after["description"] == conf.mark(two)
+    # what ExaBGP takes for a reason to end the session
+    assert before == after
+    (secret,) = parsed(conf.render(with_peers(tmp_path, IPV6 + 'password = "x"'))).neighbors.values()
+    assert before != secret

@@ -60,6 +60,22 @@ def test_the_configuration_is_written_for_its_user_only(loaded: config.Config) -
     assert sorted(path.name for path in loaded.paths.run.iterdir()) == ["exabgp.conf", "exabgp.env"]
 
 
+def test_it_is_written_anew_for_an_exabgp_that_runs(loaded: config.Config) -> None:
+    run.rewrite(loaded)  # which never ran: nothing to do
+    assert not (loaded.paths.run / run.CONF_NAME).exists()
+    run.prepare(loaded)
+    path = loaded.paths.run / run.CONF_NAME
+    before = path.stat()
+    peer = replace(loaded.bgp.peers[0], hold_time=9)
+    run.rewrite(bgp(loaded, peers=(peer,)))
+    assert "hold-time 9;" in path.read_text()
+    assert path.stat().st_ino != before.st_ino  # whole or not at all
+    assert path.stat().st_mode == before.st_mode
+    with pytest.raises(run.ExabgpError, match="can not stand in ExaBGP's configuration"):
+        run.rewrite(bgp(loaded, bridge_command=("/bin/sh", "a;b")))
+    assert "hold-time 9;" in path.read_text()
+
+
 def test_the_environment_is_ours_alone(loaded: config.Config, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("exabgp.tcp.once", "true")
     monkeypatch.setenv("PYTHONPATH", "/somewhere")

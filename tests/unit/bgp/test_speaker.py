@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import stat
+import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mobility.bgp.speaker import OUTSTANDING_ROUTES, Session, Speaker, SpeakerError, State
 from mobility.config import Bgp, Peer
@@ -101,14 +104,14 @@ class Watched(Speaker):
     """A speaker that a test can wait for."""
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
-        self.news = asyncio.Event()
-        super().__init__(*arguments, on_change=self.news.set, **more)
+        self.stirred = asyncio.Event()
+        super().__init__(*arguments, on_change=self.stirred.set, **more)
 
     async def until(self, check: Callable[[], object]) -> None:
         """Wait until `check` holds, looking again at each change."""
         while not check():
-            self.news.clear()
-            await self.news.wait()
+            self.stirred.clear()
+            await self.stirred.wait()
 
 
 @pytest.fixture
@@ -146,16 +149,17 @@ def test_a_route_goes_out_and_is_acknowledged(path: Path) -> None:
             assert speaker.route(V4)["spine"].state is State.SENDING
             assert not await speaker.settled([V4], 0)
             waiting = asyncio.create_task(speaker.settled([V4], 5))
-            speaker.news.clear()
+            speaker.stirred.clear()
             bridge.say({"done": 1})
             assert await waiting
-            assert speaker.news.is_set()
+            assert speaker.stirred.is_set()
             assert str(speaker.route(V4)["spine"]) == "announced"
             assert speaker.counts() == {
                 "desired": 1,
                 "acknowledged": 1,
                 "differing": 0,
                 "held_back": 0,
+                "over_limit": 0,
                 "received": 0,
             }
 
@@ -288,6 +292,36 @@ def test_a_peer_without_the_family_gets_none_of_it(path: Path) -> None:
     run(main())
 
 
+def test_each_session_says_what_it_holds_back_and_why(path: Path) -> None:
+    async def main() -> None:
+        only6 = replace(peer("only6", "fd00:3::ff", "fd00:3::1"), families=("ipv6",))
+        old = Peer("old", "192.0.2.2", 65000, "192.0.2.1", None, "192.0.2.1", "", 179, families=("ipv4",))
+        speaker = make(path, SPINE_PEER, only6, old)
+        async with connected(speaker, path) as bridge:
+            bridge.greet(session(opened=OLD), session("fd00:3::ff"), session("192.0.2.2"))
+            speaker.want(V4, PLAIN)
+            speaker.want(V6, PLAIN)
+            orders = {(order["peer"], *order["prefixes"]): order["attributes"] for order in await bridge.orders(3)}
+            # an IPv4 session has IPv4 next hops, whatever the peer could
+            assert orders == {
+                (SPINE, str(V6)): TEXT,
+                ("fd00:3::ff", str(V6)): "next-hop fd00:3::1",
+                ("192.0.2.2", str(V4)): "next-hop 192.0.2.1",
+            }
+            held = {each["peer"]: each["held_back"] for each in speaker.describe()}
+            (why,) = held["spine"]
+            assert "RFC 8950" in why
+            assert held == {"spine": {why: 1}, "only6": {}, "old": {}}
+            assert speaker.counts()["held_back"] == 1
+            assert {name: str(state.state) for name, state in speaker.route(V4).items()} == {
+                "spine": State.HELD,
+                "only6": State.LEFT_OUT,
+                "old": State.SENDING,
+            }
+
+    run(main())
+
+
 def test_with_an_unknown_open_what_was_told_stands(path: Path) -> None:
     async def main() -> None:
         speaker = make(path)
@@ -371,6 +405,185 @@ def test_a_refused_route_says_so_and_is_tried_again(path: Path, monkeypatch: pyt
     run(main())
 
 
+def test_a_given_next_hop_stands_in_for_the_peers(path: Path) -> None:
+    async def main() -> None:
+        speaker = make(path, SPINE_PEER, peer("old", OTHER, "fd00:2::1", "203.0.113.1"))
+        speaker.want(V4, Attributes(next_hop_ipv6="2001:db8:7::fe"))
+        speaker.want(V6, Attributes(next_hop_ipv6="2001:db8:7::fe"))
+        async with connected(speaker, path) as bridge:
+            bridge.greet(session(), session(OTHER, opened=OLD))
+            orders = [order for _ in range(4) for order in await bridge.orders(1)]
+            assert {(order["peer"], *order["prefixes"], order["attributes"]) for order in orders} == {
+                (SPINE, "198.51.100.7/32", "next-hop 2001:db8:7::fe"),
+                (SPINE, "2001:db8:7::7/128", "next-hop 2001:db8:7::fe"),
+                (OTHER, "198.51.100.7/32", "next-hop 203.0.113.1"),
+                (OTHER, "2001:db8:7::7/128", "next-hop 2001:db8:7::fe"),
+            }
+
+    run(main())
+
+
+def test_a_given_ipv4_next_hop_serves_a_peer_without_rfc8950(path: Path) -> None:
+    async def main() -> None:
+        speaker = make(path, SPINE_PEER, peer("old", OTHER, "fd00:2::1"))
+        speaker.want(V4, Attributes(next_hop_ipv4="198.51.100.254"))
+        async with connected(speaker, path) as bridge:
+            bridge.greet(session(), session(OTHER, opened=OLD))
+            orders = await bridge.orders(2)
+            assert {order["attributes"] for order in orders} == {"next-hop 198.51.100.254"}
+            assert speaker.counts()["held_back"] == 0
+            speaker.want(V4, PLAIN)
+            assert speaker.counts()["held_back"] == 1
+
+    run(main())
+
+
+def test_our_as_is_prepended_for_external_peers_only(path: Path) -> None:
+    async def main() -> None:
+        speaker = make(path, SPINE_PEER, replace(peer("internal", OTHER, "fd00:2::1"), remote_as=65001))
+        speaker.want(V6, Attributes(prepend=1))
+        async with connected(speaker, path) as bridge:
+            bridge.greet(session(), session(OTHER))
+            orders = await bridge.orders(2)
+            assert {order["peer"]: order["attributes"] for order in orders} == {
+                SPINE: "next-hop fd00:1::1 as-path [ 65001 65001 ]",
+                OTHER: "next-hop fd00:2::1",
+            }
+
+    run(main())
+
+
+def test_beyond_the_limit_nothing_is_announced_until_there_is_room(path: Path) -> None:
+    several = [host_prefix(f"198.51.100.{number}") for number in range(1, 5)]
+
+    async def main() -> None:
+        speaker = Watched(replace(bgp(), max_announcements=2), path, allowed=ALLOWED)
+        async with connected(speaker, path) as bridge:
+            bridge.greet(session())
+            await speaker.until(lambda: speaker.connected)
+            speaker.open_for_withdrawals()
+            assert await bridge.hear() == {"complete": SPINE}
+            for prefix in several:
+                speaker.want(prefix, PLAIN)
+            (order,) = await bridge.orders(1)
+            assert order["prefixes"] == ["198.51.100.1/32", "198.51.100.2/32"]
+            bridge.say({"done": order["id"]})
+            assert await speaker.settled(several[:2], 5)
+            told = speaker.route(several[3])["spine"]
+            assert str(told) == "refused: bgp.max_announcements = 2 are announced"
+            assert speaker.counts()["over_limit"] == 2
+            speaker.want(several[0], Attributes(med=5))  # what is announced may change
+            (order,) = await bridge.orders(1)
+            assert order["prefixes"] == ["198.51.100.1/32"]
+            bridge.say({"done": order["id"]})
+            speaker.unwant(several[2])  # it waits no more
+            speaker.unwant(several[1])
+            (order,) = await bridge.orders(1)
+            assert (order["do"], order["prefixes"]) == ("withdraw", ["198.51.100.2/32"])
+            assert await bridge.silent()  # there is room when it is gone
+            bridge.say({"done": order["id"]})
+            (order,) = await bridge.orders(1)
+            assert (order["do"], order["prefixes"]) == ("announce", ["198.51.100.4/32"])
+            assert speaker.counts()["over_limit"] == 0
+
+    run(main())
+
+
+def test_what_is_announced_stays_when_all_is_said_in_another_order(path: Path) -> None:
+    several = [host_prefix(f"198.51.100.{number}") for number in range(1, 5)]
+
+    async def main() -> None:
+        speaker = Watched(replace(bgp(), max_announcements=2), path, allowed=ALLOWED)
+        for prefix in several:  # before anybody knows what ExaBGP has
+            speaker.want(prefix, PLAIN)
+        async with connected(speaker, path) as bridge:
+            book = {"book": SPINE, "attributes": TEXT, "prefixes": ["198.51.100.3/32", "198.51.100.9/32"]}
+            bridge.greet(session(), book)
+            await speaker.until(lambda: speaker.connected)
+            assert await bridge.silent()
+            assert [speaker.route(prefix)["spine"].state for prefix in several] == [
+                State.REFUSED,
+                State.REFUSED,
+                State.ANNOUNCED,
+                State.REFUSED,
+            ]
+            speaker.open_for_withdrawals()  # nobody wants the other one
+            (order,) = await bridge.orders(1)
+            assert (order["do"], order["prefixes"]) == ("withdraw", ["198.51.100.9/32"])
+            bridge.say({"done": order["id"]})
+            (order,) = await bridge.orders(1)
+            assert (order["do"], order["prefixes"]) == ("announce", ["198.51.100.1/32"])
+
+    run(main())
+
+
+def test_a_lower_limit_takes_nothing_away(path: Path) -> None:
+    several = [host_prefix(f"198.51.100.{number}") for number in range(1, 5)]
+
+    async def main() -> None:
+        speaker = Watched(replace(bgp(), max_announcements=1), path, allowed=ALLOWED)
+        async with connected(speaker, path) as bridge:
+            book = {"book": SPINE, "attributes": TEXT, "prefixes": ["198.51.100.2/32", "198.51.100.3/32"]}
+            bridge.greet(session(), book)
+            await speaker.until(lambda: speaker.connected)
+            for prefix in several:
+                speaker.want(prefix, PLAIN)
+            speaker.open_for_withdrawals()
+            assert await bridge.hear() == {"complete": SPINE}
+            assert await bridge.silent()
+            states = [speaker.route(prefix)["spine"].state for prefix in several]
+            assert states == [State.REFUSED, State.ANNOUNCED, State.ANNOUNCED, State.REFUSED]
+
+    run(main())
+
+
+@given(
+    st.lists(st.tuples(st.booleans(), st.integers(1, 9)), max_size=40), st.integers(1, 6), st.sets(st.integers(1, 9))
+)
+@settings(deadline=None, max_examples=40)
+def test_never_is_more_announced_than_may_be(changes: list[tuple[bool, int]], limit: int, before: set[int]) -> None:
+    """Whatever is wanted and not wanted any more, in whatever order; `before`: what an agent before us had announced."""
+    before = set(sorted(before)[:limit])
+    desired = [host_prefix(f"198.51.100.{number}") for number in range(1, 10)]
+
+    async def main(path: Path) -> None:
+        speaker = Watched(replace(bgp(), max_announcements=limit), path, allowed=ALLOWED)
+        async with connected(speaker, path) as bridge:
+            told = {f"198.51.100.{number}/32" for number in before}
+            bridge.greet(session(), {"book": SPINE, "attributes": TEXT, "prefixes": sorted(told)})
+            most = [len(told)]
+
+            async def obey() -> None:
+                while True:
+                    order = await bridge.hear()
+                    if "do" in order:
+                        act = told.update if order["do"] == "announce" else told.difference_update
+                        act(order["prefixes"])
+                        most.append(len(told))
+                        bridge.say({"done": order["id"]})
+
+            obeying = asyncio.create_task(obey())
+            await speaker.until(lambda: speaker.connected)
+            wanted: dict[int, None] = {}
+            for want, number in changes:
+                if want:
+                    speaker.want(desired[number - 1], PLAIN)
+                    wanted[number] = None
+                else:
+                    speaker.unwant(desired[number - 1])
+                    wanted.pop(number, None)
+                await asyncio.sleep(0)  # sometimes an answer comes in between
+            speaker.open_for_withdrawals()
+            await speaker.until(lambda: len(told) == min(limit, len(wanted)) and not speaker.counts()["differing"])
+            assert max(most) <= limit
+            assert told <= {f"198.51.100.{number}/32" for number in wanted}
+            assert speaker.counts()["over_limit"] == max(0, len(wanted) - limit)
+            obeying.cancel()
+
+    with tempfile.TemporaryDirectory() as folder:
+        run(main(Path(folder) / "run" / "bridge.sock"))
+
+
 def test_what_may_not_be_announced_is_not(path: Path) -> None:
     speaker = Speaker(bgp(), path, allowed=[network_prefix("198.51.100.0/24"), network_prefix("0.0.0.0/0")])
     for text in ("0.0.0.0/0", "127.0.0.1/32", "224.0.0.1/32", "2001:db8::1/128", "::/0"):
@@ -437,6 +650,8 @@ def test_a_silent_exabgp_shows_in_the_route(path: Path) -> None:
     "line",
     [
         b"nonsense\n",
+        b"[" * 100_000 + b"\n",
+        b'{"reloaded": []}\n',
         b"7\n",
         b'{"hello": 2, "bridge": "x", "pid": 1, "exabgp": 1}\n',
         b'{"done": 77}\n',
