@@ -14,10 +14,10 @@ import pytest
 
 from mobility.bgp.speaker import Speaker
 from mobility.model import GRACEFUL_SHUTDOWN, Attributes
-from tests.interop.ground import Agent, Ground, Host
+from tests.interop.ground import Agent, Ground, Host, host_as
 from tests.interop.matrix import OK, PROPERTY
 from tests.interop.node import WAIT
-from tests.interop.routers.router import NO_KERNEL, RibPath, Router
+from tests.interop.routers.router import NO_KERNEL, ROUTER_AS, RibPath, Router
 from tests.lab.watch import Change, NotInTime
 
 V4, V6 = "198.51.100.7/32", "2001:db8:7::7/128"
@@ -210,6 +210,46 @@ class Features:
             agent.want(V6, attributes=Attributes(med=med))
             spine.await_route(V6, lambda path, med=med: path.med == med, what=f"route of MED {med}")  # type: ignore[misc]
 
+    @feature("extended communities arrive as sent, also those of a four-octet AS")
+    def test_extended_communities(self, spine: Router, agent: Agent) -> None:
+        sent = ("target:65000:7", "target:192.0.2.1:7", "target:4200000000:7", "origin:65000:7")
+        agent.want(V6, attributes=Attributes(extended_communities=sent))
+        assert spine.await_route(V6).extended_communities == set(sent)
+
+    @feature("AS path prepended")
+    def test_prepend(self, spine: Router, agent: Agent) -> None:
+        agent.want(*self.jail, *self.other, attributes=Attributes(prepend=2))
+        for prefix in (*self.jail, *self.other):
+            assert spine.await_route(prefix).as_path == (host_as(1),) * 3
+        agent.want(*self.jail)
+        spine.await_routes(*self.jail, check=lambda path: path.as_path == (host_as(1),), what="path of one AS")
+
+    @feature("iBGP: local preference arrives as sent, nothing is prepended")
+    def test_local_preference(self, ground: Ground, spine: Router) -> None:
+        host = ground.host([spine], "a", **{"as": ROUTER_AS})
+        host.start_exabgp()
+        with host.agent() as agent:
+            agent.open()
+            agent.await_session("spine")
+            agent.want(V6, attributes=Attributes(local_preference=700, prepend=2))
+            path = spine.await_route(V6)
+            assert (path.local_preference, path.as_path) == (700, ())
+            agent.want(V6)
+            spine.await_route(V6, lambda path: path.local_preference == 100, what="the usual local preference")
+
+    @feature("a jail's own next hop, of either family, also an IPv4 one with RFC 8950")
+    def test_given_next_hop(self, ground: Ground, spine: Router) -> None:
+        host = ground.host([spine], "a")
+        spine.run("ip", "address", "add", "203.0.113.2/24", "dev", spine.link("a").router_interface)
+        host.start_exabgp()
+        with host.agent() as agent:
+            agent.open()
+            agent.await_session("spine")
+            given = Attributes(next_hop_ipv4="203.0.113.9", next_hop_ipv6=f"{spine.host_address}9")
+            agent.want(V4, V6, attributes=given)
+            assert spine.await_route(V4).next_hop == given.next_hop_ipv4
+            assert spine.await_route(V6).next_hop == given.next_hop_ipv6
+
     @feature("a changed MED leaves no gap in the kernel's routes")
     def test_no_gap(self, spine: Router, agent: Agent) -> None:
         if not spine.installs:
@@ -270,6 +310,27 @@ class Features:
             return route is not None and route.attributes.get("large-community") == ["65000:1:8"]
 
         a.await_(shown, "route of the second host at the first one")
+
+    @feature("a route moves away from a host whose agent is dead, and its ExaBGP is shown where to")
+    def test_dead_owner(self, ground: Ground, spine: Router) -> None:
+        first, second = ground.host_each([spine], "a", "b")
+        for host in (first, second):
+            host.start_exabgp()
+        with first.agent() as a:
+            a.open()
+            a.await_session("spine")
+            a.want(*self.jail, attributes=Attributes(med=HIGHEST_MED - 7, large_communities=("65000:1:7",)))
+            spine.await_routes(*self.jail, check=self._from(spine, "a"))
+            assert a.settled(*self.jail)
+        with second.agent() as b:
+            b.open()
+            b.await_session("spine")
+            b.want(*self.jail, attributes=Attributes(med=HIGHEST_MED - 8, large_communities=("65000:1:8",)))
+            spine.await_routes(*self.jail, check=self._from(spine, "b"), what="route of the second host")
+            assert all(len(spine.paths(prefix)) == 2 for prefix in self.jail)
+            with first.agent() as a:
+                # while nobody listened, ExaBGP has heard it, and the bridge has kept it
+                a.await_(lambda speaker: set(self.jail) <= set(speaker.received()["spine"]), "newer claim")
 
     @staticmethod
     def _from(spine: Router, host: str) -> Callable[[RibPath], bool]:

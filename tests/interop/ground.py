@@ -25,6 +25,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from mobility import config as configuration
+from mobility.bgp import conf, run
 from mobility.bgp.speaker import Speaker
 from mobility.model import Attributes, network_prefix
 from tests.interop.node import REPOSITORY, WAIT, Link, Node, children, end
@@ -50,8 +51,18 @@ class Host(Node):
         self.path = self.folder / "mobility.toml"
         self.configure(**bgp)
 
-    def configure(self, peers: dict[str, dict[str, Any]] | None = None, **bgp: Any) -> None:
-        """Write mobility.toml. `peers`: settings by the router's name, beside what the lab needs."""
+    def configure(
+        self,
+        peers: dict[str, dict[str, Any]] | None = None,
+        *,
+        without: Sequence[str] = (),
+        allowed: Sequence[str] = ALLOWED,
+        **bgp: Any,
+    ) -> None:
+        """Write mobility.toml.
+
+        `peers`: settings by the router's name, beside what the lab needs; `without`: routers that are no peers.
+        """
         settings: dict[str, Any] = {
             "as": host_as(self.number),
             "router_id": f"10.0.0.{self.number}",
@@ -60,13 +71,17 @@ class Host(Node):
             "bridge_command": [SYSTEM_PYTHON, "-I", str(self.folder / "bridge.py")],
             **bgp,
         }
-        text = _table("[host]", {"name": self.name, "allowed": list(ALLOWED)})
+        text = _table("[host]", {"name": self.name, "allowed": list(allowed)})
         text += _table("[paths]", {"run": str(self.folder / "run"), "state": str(self.folder / "state")})
         text += _table("[bgp]", settings)
         for link in self.links:
             peer = {"name": link.router, "address": link.router_address, "as": ROUTER_AS}
             peer |= {"local_address": link.host_address, **(peers or {}).get(link.router, {})}
-            text += _table("[[bgp.peer]]", peer)
+            if link.router not in without:
+                text += _table("[[bgp.peer]]", peer)
+        for name, more in (peers or {}).items():
+            if name not in {link.router for link in self.links}:
+                text += _table("[[bgp.peer]]", {"name": name, "as": ROUTER_AS, **more})
         self.path.write_text(text)
         self.config = configuration.load(self.path)
 
@@ -105,7 +120,13 @@ class Agent:
         self._thread = threading.Thread(target=self._loop.run_forever, name="speaker")
         self._thread.start()
         self._news = threading.Condition()
-        self.speaker = Speaker(config.bgp, config.bridge_socket, allowed=config.host.allowed, on_change=self._changed)
+        self.speaker = Speaker(
+            config.bgp,
+            config.bridge_socket,
+            allowed=config.host.allowed,
+            on_change=self._changed,
+            mark=conf.mark(config),
+        )
 
     def _changed(self) -> None:
         with self._news:
@@ -162,6 +183,13 @@ class Agent:
 
         self.call(unwant)
 
+    def reconfigure(self, config: configuration.Config, within: float = WAIT) -> bool:
+        """Take up another configuration, as `mobility reload` does."""
+        run.rewrite(config)
+        return self.wait(
+            self.speaker.reconfigure(config.bgp, allowed=config.host.allowed, mark=conf.mark(config), within=within)
+        )
+
     def open(self) -> None:
         """Let what is not wanted be withdrawn."""
         self.call(self.speaker.open_for_withdrawals)
@@ -175,10 +203,10 @@ class Agent:
         parsed = network_prefix(prefix)
         return self.call(lambda: {peer: str(state) for peer, state in self.speaker.route(parsed).items()})
 
-    def await_(self, check: Callable[[Speaker], object], what: str) -> None:
+    def await_(self, check: Callable[[Speaker], object], what: str, seconds: float = WAIT) -> None:
         """Wait until `check` holds of the speaker, looking again at each change."""
         with self._news:
-            assert self._news.wait_for(lambda: check(self.speaker), WAIT), f"no {what} within {WAIT:g} s"
+            assert self._news.wait_for(lambda: check(self.speaker), seconds), f"no {what} within {seconds:g} s"
 
     def await_session(self, peer: str, state: str = "up") -> None:
         """Wait until the speaker knows of a session's state."""
@@ -221,7 +249,8 @@ class Ground:
         for router in routers:
             net = f"fd00:{number:x}:{router.number:x}"
             interface = f"host{len(router.links)}"
-            link = Link(name, host_as(number), f"{net}::1", router.name, f"{net}::ff", interface)
+            number_of_as = bgp.get("as", host_as(number))
+            link = Link(name, number_of_as, f"{net}::1", router.name, f"{net}::ff", interface)
             router.links.append(link)
             links.append(link)
         host = Host(self.folder, name, number, links, **bgp)
@@ -257,8 +286,12 @@ def host_as(number: int) -> int:
 
 def _table(header: str, values: dict[str, Any]) -> str:
     def shown(value: Any) -> str:
+        if isinstance(value, bool):
+            return str(value).lower()
         if isinstance(value, str):
             return f'"{value}"'
+        if isinstance(value, bool):
+            return str(value).lower()
         if isinstance(value, Iterable):
             return "[" + ", ".join(map(shown, value)) + "]"
         return str(value)

@@ -146,6 +146,111 @@ def test_exabgp_killed_graceful_restart_keeps_the_routes(host: Host, spine: Bird
     assert not gone(spine, V6)
 
 
+def test_exabgp_killed_without_graceful_restart_comes_back(ground: Ground, spine: Bird) -> None:
+    """Reconnect, and all routes again: the gap is as long as that takes."""
+    host = ground.host([spine], graceful_restart=0)
+    host.start_exabgp()
+    with host.agent() as agent:
+        agent.open()
+        agent.want(V4, V6)
+        for prefix in (V4, V6):
+            spine.fib.wait(prefix)
+        assert agent.settled(V4, V6)
+        host.kill_exabgp()
+        for prefix in (V4, V6):
+            spine.fib.wait(prefix, gone=True)
+        host.start_exabgp()
+        for prefix in (V4, V6):
+            spine.fib.wait(prefix)
+        assert agent.settled(V4, V6)
+
+
+def test_exabgp_killed_again_and_again_inside_the_restart_time(host: Host, spine: Bird, agent: Agent) -> None:
+    agent.want(V4, V6)
+    assert agent.settled(V4, V6)
+    for prefix in (V4, V6):
+        spine.fib.wait(prefix)
+    spine.fib.changes.clear()
+    for number in range(2, 5):
+        host.kill_exabgp()
+        agent.await_(lambda speaker: not speaker.connected, "end of the bridge")
+        host.start_exabgp()
+        # all was announced, the end-of-RIB perhaps not
+        await_session_number(spine, number)
+        await_updates(spine, 2 * number)
+    assert agent.settled(V4, V6)
+    agent.want(OTHER4)
+    spine.fib.wait(OTHER4)
+    spine.await_complete()
+    assert not gone(spine, V4)
+    assert not gone(spine, V6)
+
+
+def await_updates(spine: Bird, number: int) -> None:
+    """Wait for so many updates; BIRD counts on over a graceful restart."""
+    spine.await_(lambda: spine.seen().updates == number, f"{number} updates")
+
+
+def await_session_number(spine: Bird, number: int) -> None:
+    """Wait for the host's so-manieth session, be it one that a graceful restart is not over in."""
+    log = spine.processes[0].log
+    spine.await_(lambda: log.read_text().count("host: BGP session established") == number, f"session {number}")
+
+
+def test_exabgp_killed_again_before_it_has_announced(host: Host, spine: Bird) -> None:
+    """RFC 4724, section 4.2: what is still stale at the next restart, the router has to delete. It comes with the next."""
+    with host.agent() as agent:
+        agent.open()
+        agent.want(V4, V6)
+        assert agent.settled(V4, V6)
+        for prefix in (V4, V6):
+            spine.fib.wait(prefix)
+    host.kill_exabgp()
+    host.start_exabgp()  # it has nobody to tell it what to announce
+    await_session_number(spine, 2)
+    assert spine.fib.has(V4)
+    host.kill_exabgp()
+    for prefix in (V4, V6):
+        spine.fib.wait(prefix, gone=True)
+    host.start_exabgp()
+    with host.agent() as agent:
+        agent.want(V4, V6)
+        agent.open()
+        for prefix in (V4, V6):
+            spine.fib.wait(prefix)
+
+
+def await_session_after(agent: Agent, since: float) -> None:
+    """Wait for a session that came up after another."""
+    agent.await_(
+        lambda speaker: speaker.sessions()["spine"].up and speaker.sessions()["spine"].since > since, "next session"
+    )
+
+
+def test_the_session_flaps_a_hundred_times(host: Host, spine: Bird, agent: Agent) -> None:
+    agent.want(V4, V6)
+    assert agent.settled(V4, V6)
+    for prefix in (V4, V6):
+        spine.fib.wait(prefix)
+    spine.fib.changes.clear()
+    commands, bridges = agent.speaker.counters.commands, agent.speaker.counters.bridges
+    for _ in range(100):
+        since = agent.speaker.sessions()["spine"].since
+        spine.birdc("restart", "host")
+        await_session_after(agent, since)
+    for prefix in (V4, V6):
+        spine.fib.wait(prefix)
+    assert agent.settled(V4, V6)
+    agent.unwant(V6)
+    agent.want(OTHER4)
+    spine.fib.wait(OTHER4)
+    spine.fib.wait(V6, gone=True)
+    assert spine.routes() == 2
+    # ExaBGP itself has sent everything again each time, and nobody else had anything to do
+    assert agent.speaker.counters.commands == commands + 2
+    assert agent.speaker.counters.bridges == bridges
+
+
 def test_no_end_of_rib_before_everything_was_said(host: Host, spine: Bird) -> None:
     with host.agent() as first:
         first.open()
@@ -169,9 +274,9 @@ def test_bridge_killed_nothing_changes_and_nothing_is_forgotten(host: Host, spin
     communities = (
         "bgp_large_community.add((65000,1,7)); bgp_community.add((65001,5)); bgp_community.add((65535,65281));"
     )
-    spine.configure(static4=f"route 192.0.2.0/24 blackhole {{ {communities} }};")
-    agent.await_(lambda speaker: "192.0.2.0/24" in speaker.received()["spine"], "route from the spine")
-    told = agent.speaker.received()["spine"]["192.0.2.0/24"]
+    spine.configure(static4=f"route 10.9.0.0/24 blackhole {{ {communities} }};")
+    agent.await_(lambda speaker: "10.9.0.0/24" in speaker.received()["spine"], "route from the spine")
+    told = agent.speaker.received()["spine"]["10.9.0.0/24"]
     assert told.attributes["large-community"] == ["65000:1:7"]
     assert told.attributes["community"] == ["65001:5", "65535:65281"]
     agent.want(V4, V6, OTHER6)
@@ -189,7 +294,7 @@ def test_bridge_killed_nothing_changes_and_nothing_is_forgotten(host: Host, spin
     assert agent.states(V4) == {"spine": "announced"}
     agent.want(OTHER4)  # what the peer takes is still known
     spine.fib.wait(OTHER4)
-    assert agent.speaker.received()["spine"]["192.0.2.0/24"].attributes == told.attributes
+    assert agent.speaker.received()["spine"]["10.9.0.0/24"].attributes == told.attributes
 
 
 def test_bridge_and_agent_gone_together(host: Host, spine: Bird) -> None:
@@ -207,6 +312,67 @@ def test_bridge_and_agent_gone_together(host: Host, spine: Bird) -> None:
         assert second.settled(V4, V6)
         assert second.speaker.counters.commands == 0  # what ExaBGP says of its routes reads as we would say it
     assert spine.seen() == before
+
+
+@pytest.mark.parametrize("own_as", [65001, 65000], ids=["eBGP", "iBGP"])
+def test_all_attributes_outlive_bridge_and_agent_in_silence(ground: Ground, own_as: int) -> None:
+    spine = ground.router(Bird, "spine")
+    host = ground.host([spine], "host", **{"as": own_as})
+    spine.run("ip", "address", "add", "203.0.113.2/24", "dev", "host0")
+    host.start_exabgp()
+    given = Attributes(
+        communities=("65001:5", "65535:65281"),
+        large_communities=("65000:1:7", "65000:1:6"),
+        extended_communities=("target:4200000000:7", "origin:65000:7", "bandwidth:65000:125000000"),
+        med=3,
+        local_preference=700,
+        prepend=2,
+        next_hop_ipv4="203.0.113.9",
+        next_hop_ipv6=f"{spine.host_address}9",
+    )
+    with host.agent() as first:
+        first.open()
+        first.want(V4, V6, attributes=given)
+        spine.fib.wait(V4, via="203.0.113.9")
+        spine.fib.wait(V6, via=f"{spine.host_address}9")
+        assert first.settled(V4, V6)
+    before = spine.seen()
+    os.kill(host.bridge_pid, signal.SIGKILL)
+    with host.agent() as second:
+        second.want(V4, V6, attributes=given)
+        second.open()
+        assert second.settled(V4, V6)
+        assert second.speaker.counters.commands == 0
+        assert spine.seen() == before
+        second.unwant(V4, V6)  # a withdrawal has to say again all that was announced
+        assert second.settled(V4, V6)
+        spine.fib.wait(V4, gone=True)
+        spine.fib.wait(V6, gone=True)
+
+
+def test_no_more_is_announced_than_may_be(ground: Ground) -> None:
+    spine = ground.router(Bird, "spine")
+    host = ground.host([spine], max_announcements=2)
+    host.start_exabgp()
+    with host.agent() as first:
+        first.open()
+        first.want(V4, V6, OTHER4)
+        spine.fib.wait(V4)
+        spine.fib.wait(V6)
+        assert first.settled(V4, V6)
+        assert first.states(OTHER4) == {"spine": "refused: bgp.max_announcements = 2 are announced"}
+        assert not spine.fib.has(OTHER4)
+    before = spine.seen()
+    with host.agent() as second:  # in another order: what is announced stays
+        second.want(OTHER4, V6, V4)
+        second.open()
+        assert second.settled(V4, V6)
+        assert spine.seen() == before
+        assert second.states(OTHER4)["spine"].startswith("refused")
+        second.unwant(V4)
+        spine.fib.wait(OTHER4)
+        assert second.settled(V4, V6, OTHER4)
+        assert not spine.fib.has(V4)
 
 
 def test_bridge_killed_while_exabgp_writes_to_it(host: Host, spine: Bird, agent: Agent) -> None:

@@ -11,42 +11,25 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.interop.node import WAIT
-from tests.interop.routers.router import FAMILIES, HOLD_TIME, ROUTER_AS, RibPath, Router, Settings
+from tests.interop.routers.router import FAMILIES, ROUTER_AS, RibPath, Router, Settings
 
 _HEAD = """\
-router id {router_id};
-log stderr all;
 timeformat protocol iso long ms;
-protocol device {{ }}
-protocol kernel {{ ipv4 {{ import none; export all; }}; }}
-protocol kernel {{ ipv6 {{ import none; export all; }}; }}
 protocol static told4 {{ ipv4; {static4} }}
 protocol static told6 {{ ipv6; {static6} }}
-filter from_host {{
-  if (65535, 0) ~ bgp_community then bgp_local_pref = 0;
-  accept;
-}}
-filter to_host {{
-  if source ~ [ RTS_STATIC, RTS_BGP ] then accept;
-  reject;
-}}
 """
-_SESSION = """\
-protocol bgp {host} {{
-  local {address} as {router_as};
-  neighbor {neighbor} as {host_as};
-  graceful restart {graceful};
-  med metric on;
-  {password}
-  hold time {hold_time};
-  connect delay time 1;
-  connect retry time 1;
-  error wait time 1, 2;
-  debug {{ states, events, packets }};
-  ipv4 {{ extended next hop {extended}; import filter from_host; export filter to_host; }};
-  ipv6 {{ import filter from_host; export filter to_host; }};
-}}
-"""
+"""What only a test has."""
+_HEARD = {
+    "log syslog all;": "log stderr all;",
+    "passive on;": "passive on; debug { states, events, packets };",
+}
+_CHANGES = {
+    # some tests have many jails, and routes of the router's own
+    "[ 198.51.100.0/24{32,32} ];": "[ 198.51.100.0/24{32,32}, 10.0.0.0/8{32,32} ];",
+    "[ 2001:db8:7::/64{128,128} ];": "[ 2001:db8::/32{128,128} ];",
+    "export where source = RTS_BGP && (net ~ JAILS4 || net ~ SERVICES4);": "export where source ~ [ RTS_STATIC, RTS_BGP ];",
+    "export where source = RTS_BGP && (net ~ JAILS6 || net ~ SERVICES6);": "export where source ~ [ RTS_STATIC, RTS_BGP ];",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,19 +72,17 @@ class Bird(Router):
     def write(self) -> None:
         """Write the configuration file."""
         settings = self.settings
-        text = _HEAD.format(router_id=self.router_id, static4=settings.static4, static6=settings.static6)
-        for link in self.links:
-            text += _SESSION.format(
-                host=link.host,
-                address=link.router_address,
-                router_as=ROUTER_AS,
-                neighbor=link.host_address,
-                host_as=link.host_as,
-                hold_time=HOLD_TIME,
-                graceful="on" if settings.graceful_restart else "off",
-                extended="on" if settings.rfc8950 else "off",
-                password=f'password "{settings.password}";' if settings.password else "",
-            )
+        changes = _HEARD | ({} if settings.route_server else _CHANGES)
+        if not settings.rfc8950:
+            changes |= {"extended next hop on;": "extended next hop off;"}
+        if not settings.graceful_restart:
+            changes |= {"  graceful restart on;": "  graceful restart off;"}
+        if any(link.host_as == ROUTER_AS for link in self.links):  # iBGP, for which BIRD looks up next hops, too
+            changes |= {"  enforce first as on;": "  direct;"}
+        if settings.password:
+            changes |= {"hold time 30;": f'hold time 30; password "{settings.password}";'}
+        text = self.made_out("bird", ".conf", changes)
+        text += _HEAD.format(static4=settings.static4, static6=settings.static6)
         (self.folder / "bird.conf").write_text(text)
 
     def configure(self, **settings: Any) -> None:
@@ -142,6 +123,8 @@ class Bird(Router):
                     local_preference=int(values["BGP.local_pref"]),
                     communities=_numbers(values.get("BGP.community", "")),
                     large_communities=_numbers(values.get("BGP.large_community", "")),
+                    as_path=tuple(map(int, values.get("BGP.as_path", "").split())),
+                    extended_communities=_extended(values.get("BGP.ext_community", "")),
                 )
             )
         return found
@@ -180,3 +163,10 @@ class Bird(Router):
 def _numbers(text: str) -> frozenset[str]:
     """Return "(65535,0) (65000, 1, 7)" as texts with colons."""
     return frozenset(re.sub(r",\s*", ":", each) for each in re.findall(r"\(([\d, ]+)\)", text))
+
+
+def _extended(text: str) -> frozenset[str]:
+    """Return "(rt, 65000, 7) (ro, 192.0.2.1, 7)" as texts with colons."""
+    kinds = {"rt": "target", "ro": "origin"}
+    found = re.findall(r"\((\w+), ([\d.]+), (\d+)\)", text)
+    return frozenset(f"{kinds.get(kind, kind)}:{administrator}:{local}" for kind, administrator, local in found)

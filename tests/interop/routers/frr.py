@@ -12,28 +12,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from tests.interop.node import WAIT
-from tests.interop.routers.router import FAMILIES, HOLD_TIME, ROUTER_AS, RibPath, Router
+from tests.interop.routers.router import FAMILIES, RibPath, Router
 
-_HEAD = """\
-hostname {name}
+_DEBUG = """\
 debug bgp neighbor-events
 debug bgp updates in
-router bgp {router_as}
- bgp router-id {router_id}
- no bgp ebgp-requires-policy
- bgp always-compare-med
-"""
-_NEIGHBOR = """\
- neighbor {neighbor} remote-as {host_as}
- neighbor {neighbor} timers {keepalive} {hold_time}
- neighbor {neighbor} passive
- neighbor {neighbor} advertisement-interval 0
- {extended}neighbor {neighbor} capability extended-nexthop
- neighbor {neighbor} graceful-restart-{graceful}
-"""
-_FAMILY = """\
- address-family {family} unicast
-{active} exit-address-family
 """
 
 
@@ -56,21 +39,16 @@ class Frr(Router):
     def write(self) -> None:
         """Write both programs' configuration files."""
         settings = self.settings
-        text = _HEAD.format(name=self.name, router_as=ROUTER_AS, router_id=self.router_id)
-        for link in self.links:
-            text += _NEIGHBOR.format(
-                neighbor=link.host_address,
-                host_as=link.host_as,
-                keepalive=HOLD_TIME // 3,
-                hold_time=HOLD_TIME,
-                extended="" if settings.rfc8950 else "no ",
-                graceful="helper" if settings.graceful_restart else "disable",
-            )
-            if settings.password:
-                text += f" neighbor {link.host_address} password {settings.password}\n"
-        for family in FAMILIES:
-            active = "".join(f"  neighbor {link.host_address} activate\n" for link in self.links)
-            text += _FAMILY.format(family=family, active=active)
+        changes = {"log syslog informational\n": ""}
+        if settings.route_server:
+            changes |= {"ip nht resolve-via-default\nipv6 nht resolve-via-default\n": ""}  # these are zebra's
+        if not settings.rfc8950:
+            changes |= {" neighbor HOSTS capability": " no neighbor HOSTS capability"}
+        if not settings.graceful_restart:
+            changes |= {"compare-routerid\n": "compare-routerid\n bgp graceful-restart-disable\n"}
+        if settings.password:
+            changes |= {"HOSTS passive": f"HOSTS passive\n neighbor HOSTS password {settings.password}"}
+        text = f"hostname {self.name}\n{_DEBUG}" + self.made_out("frr", ".conf", changes)
         (self.folder / "bgpd.conf").write_text(text)
         (self.folder / "zebra.conf").write_text(f"hostname {self.name}\n")
         shutil.chown(self.folder, "frr", "frr")  # they give up root, and make their sockets here
@@ -118,6 +96,8 @@ class Frr(Router):
                     _WELL_KNOWN.get(each, each) for each in path.get("community", {}).get("list", [])
                 ),
                 large_communities=frozenset(path.get("largeCommunity", {}).get("list", [])),
+                as_path=tuple(map(int, path.get("aspath", {}).get("string", "").replace("Local", "").split())),
+                extended_communities=_extended(path.get("extendedCommunity", {}).get("string", "")),
             )
             for path in self.ask(f"show bgp {family} unicast {prefix}").get("paths", [])
         ]
@@ -149,3 +129,10 @@ class Frr(Router):
 
 _WELL_KNOWN = {"gracefulShutdown": "65535:0"}
 """bgpd's name for it."""
+
+
+def _extended(text: str) -> frozenset[str]:
+    """Return "RT:65000:7 SoO:192.0.2.1:7" in our words."""
+    kinds = {"RT": "target", "SoO": "origin"}
+    parts = (each.partition(":") for each in text.split())
+    return frozenset(f"{kinds.get(kind, kind)}:{rest}" for kind, _, rest in parts)

@@ -6,61 +6,18 @@ Sources: the documentation of 3.10 (configuration.md, policy.md, graceful-restar
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any, ClassVar
 
 from tests.interop.node import WAIT
-from tests.interop.routers.router import FAMILIES, HOLD_TIME, NO_KERNEL, ROUTER_AS, RibPath, Router
+from tests.interop.routers.router import NO_KERNEL, RibPath, Router
 
-_HEAD = """\
-[global.config]
-  as = {router_as}
-  router-id = "{router_id}"
-[global.apply-policy.config]
-  import-policy-list = ["yield"]
-  default-import-policy = "accept-route"
-  default-export-policy = "accept-route"
-[global.route-selection-options.config]
-  always-compare-med = true
-[[defined-sets.bgp-defined-sets.community-sets]]
-  community-set-name = "graceful-shutdown"
-  community-list = ["^65535:0$"]
-[[policy-definitions]]
-  name = "yield"
-  [[policy-definitions.statements]]
-    [policy-definitions.statements.conditions.bgp-conditions.match-community-set]
-      community-set = "graceful-shutdown"
-      match-set-options = "any"
-    [policy-definitions.statements.actions]
-      route-disposition = "accept-route"
-    [policy-definitions.statements.actions.bgp-actions]
-      # 0 would be taken for none
-      set-local-pref = 1
-"""
-_NEIGHBOR = """\
-[[neighbors]]
-  [neighbors.config]
-    neighbor-address = "{neighbor}"
-    peer-as = {host_as}
-    auth-password = "{password}"
-  [neighbors.timers.config]
-    connect-retry = 1
-    hold-time = {hold_time}
-  [neighbors.transport.config]
-    local-address = "{address}"
-  [neighbors.graceful-restart.config]
-    enabled = {graceful}
-"""
-_FAMILY = """\
-  [[neighbors.afi-safis]]
-    [neighbors.afi-safis.config]
-      afi-safi-name = "{family}-unicast"
-    [neighbors.afi-safis.mp-graceful-restart.config]
-      enabled = {graceful}
-"""
 _COMMUNITY, _MED, _LOCAL_PREFERENCE, _LARGE_COMMUNITY, _MP_REACH = 8, 4, 5, 32, 14
+_AS_PATH, _EXTENDED_COMMUNITY = 2, 16
 """Types of path attributes (IANA)."""
+_SUBTYPES = {2: "target", 3: "origin"}
 
 
 class GoBgp(Router):
@@ -84,18 +41,12 @@ class GoBgp(Router):
 
     def write(self) -> None:
         """Write the configuration file."""
-        graceful = "true" if self.settings.graceful_restart else "false"
-        text = _HEAD.format(router_as=ROUTER_AS, router_id=self.router_id)
-        for link in self.links:
-            text += _NEIGHBOR.format(
-                neighbor=link.host_address,
-                host_as=link.host_as,
-                address=link.router_address,
-                hold_time=HOLD_TIME,
-                graceful=graceful,
-                password=self.settings.password,
-            )
-            text += "".join(_FAMILY.format(family=family, graceful=graceful) for family in FAMILIES)
+        changes: dict[str, str] = {}
+        if not self.settings.graceful_restart:
+            changes |= {"enabled = true": "enabled = false"}
+        if self.settings.password:
+            changes |= {"    peer-as = ": f'    auth-password = "{self.settings.password}"\n    peer-as = '}
+        text = self.made_out("gobgpd", ".toml", changes)
         (self.folder / "gobgpd.toml").write_text(text)
 
     def launch(self) -> None:
@@ -137,6 +88,15 @@ class GoBgp(Router):
                         f"{each['ASN']}:{each['LocalData1']}:{each['LocalData2']}"
                         for each in attributes.get(_LARGE_COMMUNITY, {}).get("value", [])
                     ),
+                    as_path=tuple(
+                        number
+                        for segment in attributes.get(_AS_PATH, {}).get("as_paths") or []
+                        for number in segment["asns"]
+                    ),
+                    extended_communities=frozenset(
+                        f"{_SUBTYPES.get(each.get('subtype'), each)}:{_plain(each.get('value', ''))}"
+                        for each in attributes.get(_EXTENDED_COMMUNITY, {}).get("value", [])
+                    ),
                 )
             )
         return found
@@ -161,3 +121,10 @@ class GoBgp(Router):
         """Disable the session, and enable it again: after `reset` it waits 30 s, whatever is configured."""
         for verb in ("disable", "enable"):
             self.run("gobgp", "neighbor", self.link(host).host_address, verb)
+
+
+def _plain(value: str) -> str:
+    """Return "64086.59904:7", an AS of four octets in the notation asdot (RFC 5396), as "4200000000:7"."""
+    if found := re.fullmatch(r"(\d+)\.(\d+)(:\d+)", value):
+        return f"{(int(found[1]) << 16) + int(found[2])}{found[3]}"
+    return value

@@ -10,33 +10,7 @@ import subprocess
 from typing import Any, ClassVar
 
 from tests.interop.node import WAIT
-from tests.interop.routers.router import FAMILIES, HOLD_TIME, NO_KERNEL, ROUTER_AS, RibPath, Router
-
-_HEAD = """\
-AS {router_as}
-router-id {router_id}
-socket "{socket}"
-holdtime {hold_time}
-connect-retry 1
-log updates
-rde med compare always
-"""
-# one statement a line
-_NEIGHBOR = """\
-neighbor {neighbor} {{
-	descr "{host}"
-	remote-as {host_as}
-	local-address {address}
-	announce IPv4 unicast
-	announce IPv6 unicast
-	announce restart {graceful}
-{password}}}
-"""
-_TAIL = """\
-allow from any
-allow to any
-match from any community GRACEFUL_SHUTDOWN set { localpref 0 }
-"""
+from tests.interop.routers.router import FAMILIES, NO_KERNEL, RibPath, Router
 
 
 class OpenBgpd(Router):
@@ -65,19 +39,14 @@ class OpenBgpd(Router):
 
     def write(self) -> None:
         """Write the configuration file, which must not be open to others."""
-        text = _HEAD.format(router_as=ROUTER_AS, router_id=self.router_id, socket=self._socket, hold_time=HOLD_TIME)
-        for link in self.links:
-            password = f'\ttcp md5sig password "{self.settings.password}"\n' if self.settings.password else ""
-            text += _NEIGHBOR.format(
-                neighbor=link.host_address,
-                host=link.host,
-                host_as=link.host_as,
-                address=link.router_address,
-                graceful="yes" if self.settings.graceful_restart else "no",
-                password=password,
-            )
+        changes = {"holdtime 30\n": f'holdtime 30\nsocket "{self._socket}"\nlog updates\n'}
+        if not self.settings.graceful_restart:
+            changes |= {"announce restart yes": "announce restart no"}
+        if self.settings.password:
+            changes |= {"\tpassive\n": f'\tpassive\n\ttcp md5sig password "{self.settings.password}"\n'}
+        text = self.made_out("openbgpd", ".conf", changes)
         path = self.folder / "bgpd.conf"
-        path.write_text(text + _TAIL)
+        path.write_text(text)
         path.chmod(0o600)
 
     def launch(self) -> None:
@@ -108,6 +77,8 @@ class OpenBgpd(Router):
                     local_preference=path["localpref"],
                     communities=frozenset(_WELL_KNOWN.get(each, each) for each in path.get("communities", [])),
                     large_communities=frozenset(path.get("large_communities", [])),
+                    as_path=tuple(map(int, path["aspath"].split())),
+                    extended_communities=frozenset(map(_extended, path.get("extended_communities", []))),
                 )
             )
         return found
@@ -137,3 +108,9 @@ class OpenBgpd(Router):
 
 _WELL_KNOWN = {"GRACEFUL_SHUTDOWN": "65535:0"}
 """bgpctl's name for it."""
+
+
+def _extended(text: str) -> str:
+    """Return "rt 65000:7" in our words."""
+    kind, _, rest = text.partition(" ")
+    return f"{ {'rt': 'target', 'soo': 'origin'}.get(kind, kind) }:{rest}"

@@ -6,17 +6,20 @@ import shutil
 import signal
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+from tests.fabric import Neighbor, made_out
 from tests.interop.node import WAIT, Link, Node, end
 from tests.lab.fib_linux import LinuxFib
 from tests.lab.watch import NotInTime, Process
 
 ROUTER_AS = 65000
-HOLD_TIME = 30
+MAXIMUM = "20000"
+ROUTER_ID, ROUTE_SERVER_ID, ROUTE_SERVER_AS = "10.255.0.1", "10.255.0.11", "65300"
+"""As deploy/fabric has them."""
 FAMILIES = ("ipv4", "ipv6")
 NO_KERNEL = "it puts no routes into Linux' kernel by itself"
 """A reason that routers share."""
@@ -26,11 +29,17 @@ LOOK_AGAIN = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the tests vary. All routers compare MED between neighbours of different AS, as our ownership needs."""
+    """What the tests vary. The rest is as deploy/fabric has it."""
 
     rfc8950: bool = True
     graceful_restart: bool = True
     password: str = ""
+    maximum: int = 0
+    """How many routes of a family a host may tell; 0: as deploy/fabric has it."""
+    route_server: bool = False
+    """Whether it is one: deploy/fabric has a file of its own for that."""
+    choices: Mapping[str, str] = field(default_factory=dict)
+    """What the operator has changed in that file: what for what."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +55,9 @@ class RibPath:
     communities: frozenset[str]
     """As RFC 1997 and RFC 8092 write them: "65535:0"."""
     large_communities: frozenset[str]
+    as_path: tuple[int, ...]
+    extended_communities: frozenset[str]
+    """As mobility.toml has them: "target:65000:7"."""
 
 
 class Router(Node, ABC):
@@ -103,6 +115,21 @@ class Router(Node, ABC):
     def host_address(self) -> str:
         """The host's address on its first link."""
         return self.links[0].host_address
+
+    @property
+    def neighbors(self) -> list[Neighbor]:
+        """The hosts, as deploy/fabric is made out for them."""
+        return [Neighbor(each.host, each.host_address, each.router_address, each.host_as) for each in self.links]
+
+    def made_out(self, program: str, suffix: str, changes: Mapping[str, str]) -> str:
+        """Return deploy/fabric's file for what this is, made out for its hosts, with changes that both kinds take."""
+        changes = {**self.settings.choices, **changes}
+        if self.settings.maximum:
+            changes = {**changes, MAXIMUM: str(self.settings.maximum)}
+        if not self.settings.route_server:
+            return made_out(f"{program}{suffix}", self.neighbors, {**changes, ROUTER_ID: self.router_id})
+        changes = {**changes, ROUTE_SERVER_ID: self.router_id, ROUTE_SERVER_AS: str(ROUTER_AS)}
+        return made_out(f"{program}-route-server{suffix}", self.neighbors, changes)
 
     def link(self, host: str) -> Link:
         """Return the link to a host."""
