@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import time
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from ipaddress import IPv4Address
 from pathlib import Path
+from typing import Any
 
 from mobility import config as configuration
 from mobility import links
 from mobility import plan as planning
+from mobility.bgp.grammar import attributes_text
+from mobility.bgp.ownership import DEFAULT_ADMINISTRATOR, Claim, communities, identity_number, med
 from mobility.decide import How, Memory, Stand, Target
 from mobility.jails.jailsd import JailConfig
-from mobility.model import address, host_prefix
+from mobility.model import Attributes, address, host_prefix
 from mobility.network import naming
 from mobility.network.output import HostView, Interface, NetView
 from mobility.plan import Case
 from mobility.store import Store
 from tests.bench import raw
 from tests.bench.figures import Figures
+from tests.bench.usage import resident, used
 from tests.lab.topology import Host, Lab
 from tests.lab.watch import Fib
 
@@ -35,8 +40,6 @@ INSIDE_JAILS = 1000
 BOOT_ID = "0x000102030405060708090a0b0c0d0e0f"
 ALLOWED = ("10.64.0.0/12", "2001:db8:64::/48")
 _LOOKED = re.compile(r"looked at the host seconds=([0-9.]+)")
-_TICKS = os.sysconf("SC_CLK_TCK")
-_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def jails(count: int) -> list[JailConfig]:
@@ -85,13 +88,14 @@ def prepare(host: Host, configs: list[JailConfig]) -> None:
                 }
             )
         lines.append({"name": config.name, "jid": str(jid), "path": "/", "vnet": "new", "ip4.addr": [], "ip6.addr": []})
+        (folder / f"{config.name}.jls").write_text(_jls(lines[-1:]))
         _prepare_inside(folder, config)
     families = [{"address-family": f"Internet{'6' if v == 6 else ''}", "rt-entry": routes[v]} for v in (4, 6)]
     answers = {
         "ifconfig-a": "".join(ifconfig),
         "ifconfig-g": "\n".join(group) + "\n",
         "netstat": json.dumps({"statistics": {"route-information": {"route-table": {"rt-family": families}}}}),
-        "jls": json.dumps({"__version": "2", "jail-information": {"jail": lines}}),
+        "jls": _jls(lines),
         "sysctl": f"kern.boot_id: Format: Length:16 Dump:{BOOT_ID}\n",
     }
     for name, text in answers.items():
@@ -101,7 +105,7 @@ def prepare(host: Host, configs: list[JailConfig]) -> None:
         "ifconfig": f"case $1 in -a) exec cat {folder}/ifconfig-a.txt;; -g) exec cat {folder}/ifconfig-g.txt;; {unknown} esac",
         "netstat": f"case $1 in -rnW) exec cat {folder}/netstat.txt;; {unknown} esac",
         "route": f"case $1 in {unknown} esac",
-        "jls": f"exec cat {folder}/jls.txt",
+        "jls": f"while [ $# -gt 0 ]; do [ $1 != -j ] || exec cat {folder}/$2.jls; shift; done; exec cat {folder}/jls.txt",
         "sysctl": f"case $2 in kern.boot_id) exec cat {folder}/sysctl.txt;; *) echo 1;; esac",
         "jexec": f"exec cat {folder}/$1.$2",
     }
@@ -109,6 +113,10 @@ def prepare(host: Host, configs: list[JailConfig]) -> None:
         path = folder / name
         path.write_text(f"#!/bin/sh\n{script}\n")
         path.chmod(0o755)
+
+
+def _jls(lines: Sequence[Mapping[str, object]]) -> str:
+    return json.dumps({"__version": "2", "jail-information": {"jail": lines}})
 
 
 def _prepare_inside(folder: Path, config: JailConfig) -> None:
@@ -146,15 +154,19 @@ def measure(figures: Figures, count: int, idle: float) -> None:
     configs = jails(count)
     with Lab(hosts=2) as lab:
         ours, other = lab.hosts
-        raw_rate = _raw(figures, lab, other, configs)
+        raw_rate = _raw(figures, lab, other, "raw_exabgp", _grouped(other, configs), f"{GROUP} a line, no claims")
+        claimed = _raw(
+            figures, lab, other, "raw_claimed", _claimed(other, configs), "a line each: every jail has its claim"
+        )
         rate = _ours(figures, lab, ours, configs)
         figures.add("bulk_vs_raw_exabgp", rate / raw_rate, "ratio", "aim: at least 0.9")
+        figures.add("bulk_vs_raw_claimed", rate / claimed, "ratio", "the same routes with the same attributes")
         _cost(figures, ours, count, idle)
 
 
 def _ours(figures: Figures, lab: Lab, host: Host, configs: list[JailConfig]) -> float:
     prepare(host, configs)
-    _configure(host, SELDOM)
+    configure(host, SELDOM)
     for config in configs:
         host.grant(config.name, [str(prefix) for prefix in config.addresses])
     remember(host, configs)
@@ -166,7 +178,7 @@ def _ours(figures: Figures, lab: Lab, host: Host, configs: list[JailConfig]) -> 
     wanted = 2 * len(configs)
     _await_routes(fib, host, wanted)
     text = (host.folder / "agent.log").read_text()
-    began = _first(text, "looked at the host") - (time.time() - time.monotonic())
+    began = first(text, "looked at the host") - (time.time() - time.monotonic())
     took = _last(fib, host) - began
     figures.add(
         "bulk_routes_per_s",
@@ -182,11 +194,14 @@ def _ours(figures: Figures, lab: Lab, host: Host, configs: list[JailConfig]) -> 
     return wanted / took
 
 
-def _configure(host: Host, inside_every: float) -> None:
+def configure(host: Host, inside_every: float, **sections: Any) -> None:
+    """Configure a host whose commands answer from prepared text; `sections` as `Host.configure` takes them."""
     host.configure(
         host={"name": host.name, "allowed": list(ALLOWED)},
         paths={"commands": [str(host.folder / "prepared"), "/usr/bin", "/bin"]},
-        agent={"inside_every": inside_every},
+        agent={"inside_every": inside_every, **sections.pop("agent", {})},
+        health={"reach": "off"},  # there is nobody who would answer
+        **sections,
     )
 
 
@@ -200,20 +215,37 @@ def _last(fib: Fib, host: Host) -> float:
     return max(change.when for change in fib.changes if change.via == host.address and not change.gone)
 
 
-def _first(text: str, what: str) -> float:
+def first(text: str, what: str) -> float:
+    """Return when the first line of an agent's log that holds `what` was written, in seconds since the epoch."""
     line = next(line for line in text.splitlines() if what in line)
     return datetime.fromisoformat(line.split("Z", 1)[0] + "+00:00").timestamp()
 
 
-def _raw(figures: Figures, lab: Lab, host: Host, configs: list[JailConfig]) -> float:
-    fib = lab.spine.fib
+def _grouped(host: Host, configs: list[JailConfig]) -> list[str]:
+    """Return the commands for all jails' routes without claims: all may share a line."""
     lines = []
     for version in (4, 6):
         prefixes = [str(p) for config in configs for p in config.addresses if p.version == version]
         for at in range(0, len(prefixes), GROUP):
             nlri = " ".join(prefixes[at : at + GROUP])
             lines.append(f"announce attributes next-hop {host.address} nlri {nlri}\n")
-    wanted = 2 * len(configs)
+    return lines
+
+
+def _claimed(host: Host, configs: list[JailConfig]) -> list[str]:
+    """Return the commands for all jails' routes with their claims: no two jails' attributes are the same."""
+    lines = []
+    for config in configs:
+        claim = Claim(1, identity_number(config.name), int(IPv4Address(host.router_id)))
+        attributes = Attributes(large_communities=communities(claim, DEFAULT_ADMINISTRATOR), med=med(1))
+        text = attributes_text(host.address, attributes)
+        lines += [f"announce attributes {text} nlri {prefix}\n" for prefix in config.addresses]
+    return lines
+
+
+def _raw(figures: Figures, lab: Lab, host: Host, name: str, lines: list[str], text: str) -> float:
+    fib = lab.spine.fib
+    wanted = sum(len(line.split(" nlri ")[1].split()) for line in lines)
     with raw.exabgp(lab, host) as pipe:
         fib.changes.clear()
         began = time.monotonic()
@@ -221,23 +253,14 @@ def _raw(figures: Figures, lab: Lab, host: Host, configs: list[JailConfig]) -> f
             pipe.write(line)
         _await_routes(fib, host, wanted)
         took = _last(fib, host) - began
-    figures.add(
-        "raw_exabgp_routes_per_s", wanted / took, "routes/s", f"the same list into ExaBGP's pipe, {GROUP} a line"
-    )
+    figures.add(f"{name}_routes_per_s", wanted / took, "routes/s", f"the same list into ExaBGP's pipe, {text}")
     return wanted / took
-
-
-def _used(pid: int) -> float:
-    """Return the CPU seconds of a process and of its children that ended (proc(5), fields 14 to 17)."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return sum(map(int, fields[11:15])) / _TICKS
 
 
 def _cost(figures: Figures, host: Host, count: int, idle: float) -> None:
     assert host.agent is not None
     pid = host.agent.process.pid
-    resident = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE
-    figures.add("agent_rss_mb", resident / 1e6, "MB", f"at {count} jails; aim: under 80")
+    figures.add("agent_rss_mb", resident(pid), "MB", f"at {count} jails; aim: under 80")
     spent = _spent(host, idle)
     figures.add(
         "idle_cpu_percent",
@@ -246,7 +269,7 @@ def _cost(figures: Figures, host: Host, count: int, idle: float) -> None:
         f"over {idle:g} s at {count} jails, looks and children counted, none inside; aim: under 0.5",
     )
     host.stop_agent()
-    _configure(host, idle)
+    configure(host, idle)
     host.start_agent()
     looks = _spent(host, idle) - spent
     every = DEFAULTS.agent.inside_every
@@ -262,6 +285,6 @@ def _cost(figures: Figures, host: Host, count: int, idle: float) -> None:
 def _spent(host: Host, seconds: float) -> float:
     """Return the CPU seconds that the agent and its children use while nothing happens."""
     assert host.agent is not None
-    before = _used(host.agent.process.pid)
+    before = used(host.agent.process.pid)
     time.sleep(seconds)  # what is measured is what happens when nothing does
-    return _used(host.agent.process.pid) - before
+    return used(host.agent.process.pid) - before

@@ -19,6 +19,8 @@ SYSTEM_IP = "/usr/sbin/ip"
 JAIL = "bench"
 IPV4, IPV6 = "198.51.100.7/32", "2001:db8:7::7/128"
 WARM_UP = 5
+UNDAMPED = {"enabled": False}
+"""A jail that comes and goes as these do would be suppressed."""
 _COUNT = re.compile(r'^mobility_command_seconds_count\{command="[^"]*"\} ([0-9.e+]+)$', re.MULTILINE)
 _LINE = re.compile(r"^(\S+)Z INFO (hook jail=bench phase=poststart|announced jail=bench)", re.MULTILINE)
 
@@ -40,40 +42,65 @@ def measure(figures: Figures, starts: int) -> None:
     figures.add("hook_above_floor_ms", above, "ms", "aim: at most 4")
 
 
+class Starts:
+    """A jail that is started, and stopped, again and again; `timeout` is in seconds, for its routes to come or go."""
+
+    def __init__(self, lab: Lab, host: Host, timeout: float = 10.0) -> None:
+        self._fib = lab.spine.fib
+        self._host = host
+        self._timeout = timeout
+        self.stamps = host.folder / "stamps"
+        hook = f"{sys.executable} -I -S {STAMP} {self.stamps} {HOOK} -c {host.config} poststart {JAIL}"
+        host.define_jail(JAIL, [IPV4, IPV6], more=f'exec.poststart = "{hook}";')
+
+    def start(self) -> tuple[float, float]:
+        """Start it; return the seconds from its hook to the later of its routes, and when that came (UTC)."""
+        host, fib = self._host, self._fib
+        fib.changes.clear()
+        # not start_jail: a route is stamped when it is read, so somebody must be reading while jail(8) still runs
+        starting = host.popen(["jail", "-f", str(host.jail_conf), "-c", JAIL], stdout=subprocess.DEVNULL)
+        for prefix in (IPV4, IPV6):
+            fib.wait(prefix, via=host.address, timeout=self._timeout)
+        if starting.wait() != 0:
+            raise RuntimeError(f"jail -c {JAIL} failed: {host.agent.tail() if host.agent else ''}")
+        last = max(change.when for change in fib.changes if not change.gone) + time.time() - time.monotonic()
+        return last - int(self.stamps.read_text().split()[-1]) / 1e9, last
+
+    def stop(self) -> None:
+        """Stop it, and wait for the end of its routes."""
+        self._host.stop_jail(JAIL)
+        for prefix in (IPV4, IPV6):
+            self._fib.wait(prefix, gone=True, timeout=self._timeout)
+
+    def cycle(self) -> float:
+        """Start and stop it; return the seconds from its hook to its routes."""
+        took, _ = self.start()
+        self.stop()
+        return took
+
+
 def _ours(figures: Figures, lab: Lab, host: Host, starts: int) -> None:
+    host.configure(damping=UNDAMPED)
     host.start_agent()
     host.start_exabgp()
     lab.await_session(host)
-    stamps = host.folder / "stamps"
-    hook = f"{sys.executable} -I -S {STAMP} {stamps} {HOOK} -c {host.config} poststart {JAIL}"
-    host.define_jail(JAIL, [IPV4, IPV6], more=f'exec.poststart = "{hook}";')
+    jail = Starts(lab, host)
     took: list[float] = []
     landed: list[float] = []
     per_start: list[float] = []
     per_stop: list[float] = []
     for _ in range(WARM_UP + starts):
         before = processes(host)
-        fib = lab.spine.fib
-        fib.changes.clear()
-        # not start_jail: a route is stamped when it is read, so somebody must be reading while jail(8) still runs
-        starting = host.popen(["jail", "-f", str(host.jail_conf), "-c", JAIL], stdout=subprocess.DEVNULL)
-        for prefix in (IPV4, IPV6):
-            fib.wait(prefix, via=host.address)
-        if starting.wait() != 0:
-            raise RuntimeError(f"jail -c {JAIL} failed: {host.agent.tail() if host.agent else ''}")
-        offset = time.time() - time.monotonic()
-        last = max(change.when for change in fib.changes if not change.gone) + offset
+        seconds, last = jail.start()
         landed.append(last)
-        took.append(last - int(stamps.read_text().split()[-1]) / 1e9)
+        took.append(seconds)
         started = processes(host)
-        host.stop_jail(JAIL)
-        for prefix in (IPV4, IPV6):
-            fib.wait(prefix, gone=True)
+        jail.stop()
         per_start.append(started - before)
         per_stop.append(processes(host) - started)
     figures.add("hook_to_fib_p50_ms", milliseconds(took[WARM_UP:]), "ms", f"{starts} starts; the later of /32 and /128")
     figures.add("hook_to_fib_p99_ms", 1000 * percentile(took[WARM_UP:], 0.99), "ms")
-    _steps(figures, host, [int(line) / 1e9 for line in stamps.read_text().split()], landed)
+    _steps(figures, host, [int(line) / 1e9 for line in jail.stamps.read_text().split()], landed)
     figures.add(
         "processes_per_start", statistics.median(per_start), "processes", "commands the agent ran; two addresses"
     )
