@@ -822,6 +822,7 @@ class Agent:
                 run.rewrite(new)
             except run.ExabgpError as error:
                 raise ControlError(f"nothing was changed: {error}") from error
+            known = {name: self._problem(name) for name in self._files.problems}
             self.config = new
             self.uplinks.configure(new)
             self.ledger.know(peer.name for peer in new.bgp.peers if peer.add_path)
@@ -835,7 +836,11 @@ class Agent:
                 # only now: what is newly allowed could not be announced before
                 self._use(new)
             self.store.note("", "reload", "; ".join(changes.taken))
-            problems = [f"jail {name}: {self._problem(name)}" for name in sorted(self._files.problems) if name]
+            problems = [
+                f"jail {name}: {self._problem(name)}"
+                for name in sorted(self._files.problems.keys() - {""})
+                if self._problem(name) != known.get(name)
+            ]
             return {"changes": list(changes.taken), "exabgp": runs, "problems": problems}
 
     def _use(self, config: Config) -> None:

@@ -64,7 +64,7 @@ def withdrawn(lab: Lab) -> None:
 
 
 def reaches(lab: Lab) -> bool:
-    return lab.client.ping(IPV4) and lab.client.ping(IPV6)
+    return all(lab.client.ping(address, seconds=10) for address in (IPV4, IPV6))
 
 
 def interfaces(host: Host) -> list[str]:
