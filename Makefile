@@ -14,9 +14,10 @@ PYTEST = $(RUN) -m pytest
 # Two at once: the machines that run this have two cores. A file's tests stay together, they share a lab.
 PARALLEL = -n 2 --dist loadfile
 
-# For the lab (bird2 iproute2 nftables iputils-ping tcpdump perl-base util-linux procps), Python, and what checks our pages.
+# For the lab (bird2 iproute2 nftables iputils-ping tcpdump perl-base util-linux procps conntrackd conntrack ucarp), Python,
+# and what checks our pages.
 DEBIAN = bird2 frr openbgpd gobgpd iproute2 nftables iputils-ping tcpdump perl-base util-linux procps python3-venv mandoc \
-	prometheus bmake
+	prometheus bmake conntrackd conntrack ucarp
 # As COMMAND:PACKAGE, so that another package's command will do. BIRD by the routing socket: 13's kernel has no other way.
 FREEBSD = python3.11:python311 bird:bird2-rtsock promtool:prometheus
 # Parts of Python, and a library that would have to be compiled.

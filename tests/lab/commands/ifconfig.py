@@ -1,18 +1,20 @@
 """ifconfig(8) of FreeBSD 13.2, without --libxo; -j, where the release has it, is support.with_jail_option's matter.
 
-Source: sbin/ifconfig/{ifconfig,ifclone,ifgroup,af_inet,af_inet6,af_link,af_nd6,ifbridge}.c; wording and exit status as
-in freebsd-13.2/1-interfaces.txt and 2-vnet.txt.
+Source: sbin/ifconfig/{ifconfig,ifclone,ifgroup,af_inet,af_inet6,af_link,af_nd6,ifbridge,ifcarp,ifpfsync}.c; wording and
+exit status as in freebsd-13.2/1-interfaces.txt, 2-vnet.txt, 6-carp.txt and 7-pfsync.txt.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from tests.lab.commands.support import BadOption, Caller, Exit, Output, getopt
-from tests.lab.kernel import bridging
+from tests.lab.kernel import bridging, carp, carpwire, pfsync
 from tests.lab.kernel import interfaces as kernel
 from tests.lab.kernel.errors import Errno, Refused
 from tests.lab.kernel.netlink import IFA_F_DADFAILED
@@ -42,6 +44,9 @@ _ND6_PARAMETERS = {
     "no_prefer_iface": Nd6.NO_PREFER_IFACE,
     "no_dad": Nd6.NO_DAD,
 }
+
+
+_GROUPS = str(ipaddress.IPv4Address(carpwire.GROUP4)), str(ipaddress.IPv6Address(carpwire.GROUP6))
 
 
 def main(arguments: list[str], caller: Caller, output: Output) -> None:
@@ -110,13 +115,15 @@ def status(interface: Interface, jail: Jail, family: str = "", cidr: frozenset[s
         if family in ("", "inet" if address.family == INET else "inet6") and jail.may_use(address)
     ]
     if interface.driver == "pfsync" and family == "":
-        lines += ["\tsyncpeer: 0.0.0.0 maxupd: 128 defer: off", "\tsyncok: 1"]
+        lines += pfsync.status(pfsync.pfsync_of(interface.vnet))
     if family == "":
         lines += _bridge_lines(interface)
         if interface.groups:
             lines.append("\tgroups: " + " ".join(interface.groups))
+        lines += _carp_lines(interface)
         if interface.driver == "epair":
-            lines += ["\tmedia: Ethernet 10Gbase-T (10Gbase-T <full-duplex>)", "\tstatus: active"]
+            lines.append("\tmedia: Ethernet 10Gbase-T (10Gbase-T <full-duplex>)")
+            lines.append(f"\tstatus: {'active' if interface.carrier else 'no carrier'}")
     if family in ("", "inet6") and interface.driver in ("epair", "lo", "bridge"):
         options = ",".join(flag.name or "" for flag in Nd6 if flag in interface.nd6)
         lines.append(f"\tnd6 options={interface.nd6.value:x}<{options}>")
@@ -138,6 +145,8 @@ class _Command:
     address: Address | None = None
     remove: Address | None = None
     ether: bytes | None = None
+    vhid: int = 0
+    carp: dict[str, Any] = field(default_factory=dict)  # what carp.configure() is to be told
     given: str = ""  # the name on the command line, which 13's `ifr.ifr_name` holds to the end
 
     def __post_init__(self) -> None:
@@ -422,6 +431,9 @@ def _finish(command: _Command) -> None:
         ether = command.ether
         command.perror("ioctl (SIOCAIFADDR)", lambda: kernel.set_ether(command.interface(), ether))
         return
+    if command.vhid:  # setcarp_callback()
+        vhid, settings = command.vhid, command.carp
+        command.do("SIOCSVH", lambda: carp.configure(command.interface(), vhid, **settings))
     if command.clear:
         if command.alias < 0:
             gone = command.remove or command.address
@@ -438,7 +450,69 @@ def _finish(command: _Command) -> None:
                 kernel.delete_address(command.interface(), first)
     if command.new and command.address is not None:
         address = command.address
-        command.perror("ioctl (SIOCAIFADDR)", lambda: kernel.add_address(command.interface(), address))
+        command.perror("ioctl (SIOCAIFADDR)", lambda: kernel.add_address(command.interface(), address, command.vhid))
+
+
+def _vhid(command: _Command, value: str) -> None:
+    number = _atoi(value)
+    if not 0 < number <= carp.MAXVHID:
+        command.fail(f"vhid must be greater than 0 and less than {carp.MAXVHID}")
+    command.vhid = number
+
+
+def _advertise(command: _Command, what: str, value: str) -> None:
+    """setcarp_advskew(), setcarp_advbase(): a negative number is as if nothing had been said."""
+    if not command.vhid:
+        command.fail(f"{what} requires vhid")
+    number = _atoi(value)
+    command.carp[what] = number if number >= 0 else None
+
+
+def _password(command: _Command, value: str) -> None:
+    if not command.vhid:
+        command.fail("passwd requires vhid")
+    command.carp["key"] = os.fsencode(value)
+
+
+def _carp_state(command: _Command, value: str) -> None:
+    if not command.vhid:
+        command.fail("state requires vhid")
+    if value.upper() not in (carp.INIT, carp.BACKUP, carp.MASTER):
+        command.fail("unknown state")
+    command.carp["state"] = value.upper()
+
+
+def _pfsync(command: _Command, **settings: Any) -> None:
+    """Each of pfsync's words is an ioctl of its own (ifpfsync.c)."""
+    request = "SIOC{}PFSYNCNV" if command.caller.machine.kernel.pfsync_versions else "SIOC{}PFSYNC"
+
+    def action() -> None:
+        pfsync.configure(pfsync.pfsync_of(command.caller.vnet), **settings)
+
+    if command.interface().driver != "pfsync":
+        command.fail(f"{request.format('GET')}: {Errno.EINVAL.value}")
+    command.do(request.format("SET"), action)
+
+
+def _sync_peer(command: _Command, value: str) -> None:
+    peer = pfsync.parse_peer(command.caller.vnet, value)
+    if peer is None:
+        command.fail("error in parsing address string: Name does not resolve")
+        return
+    _pfsync(command, peer=peer)
+
+
+def _max_updates(command: _Command, value: str) -> None:
+    number = _atoi(value)
+    if not 0 <= number <= pfsync.MAX_UPDATES:
+        command.fail(f"maxupd {value}: out of range")
+    _pfsync(command, updates=number)
+
+
+def _pfsync_version(command: _Command, value: str) -> None:
+    if not command.caller.machine.kernel.pfsync_versions:  # no such word: an address, as everything unknown
+        command.fail("version: bad value")
+    _pfsync(command, version=_atoi(value))
 
 
 def _ignore(_command: _Command) -> None:
@@ -460,6 +534,16 @@ _WITH_ARGUMENT: dict[str, Callable[[_Command, str], None]] = {
     "pcp": lambda _command, _value: None,
     "addm": _add_member,
     "deletem": _delete_member,
+    "vhid": _vhid,
+    "advskew": lambda command, value: _advertise(command, "advskew", value),
+    "advbase": lambda command, value: _advertise(command, "advbase", value),
+    "pass": _password,
+    "state": _carp_state,
+    "syncdev": lambda command, value: _pfsync(command, device=value),
+    "syncif": lambda command, value: _pfsync(command, device=value),
+    "syncpeer": _sync_peer,
+    "maxupd": _max_updates,
+    "version": _pfsync_version,
 }
 _WITHOUT_ARGUMENT: dict[str, Callable[[_Command], None]] = {
     "up": _set_up,
@@ -476,7 +560,18 @@ _WITHOUT_ARGUMENT: dict[str, Callable[[_Command], None]] = {
     "arp": _ignore,
     "-pcp": _ignore,
     "autoconf": _ignore,
+    "-syncdev": lambda command: _pfsync(command, device=""),
+    "-syncif": lambda command: _pfsync(command, device=""),
+    "-syncpeer": lambda command: _pfsync(command, peer=pfsync.GROUP),
+    "defer": lambda command: _pfsync(command, defer=True),
+    "-defer": lambda command: _pfsync(command, defer=False),
 }
+
+
+def _atoi(text: str) -> int:
+    """atoi(3): the digits that it begins with, or 0."""
+    found = re.match(r"\s*[+-]?\d+", text)
+    return int(found[0]) if found else 0
 
 
 def _number(command: _Command, text: str, most: int) -> int:
@@ -498,6 +593,8 @@ def _detects(interface: Interface) -> bool:
 
 def _address_line(interface: Interface, address: Address, held: int, cidr: frozenset[str]) -> str:
     length = address.prefix_length
+    owner = carp.of_address(interface, address)
+    vhid = f" vhid {owner.vhid}" if owner is not None else ""
     if address.family == INET:
         if "inet" in cidr:
             text = f"\tinet {address.text()}/{length}"
@@ -506,7 +603,7 @@ def _address_line(interface: Interface, address: Address, held: int, cidr: froze
         if Iff.BROADCAST in interface.flags:
             broadcast = address.value | (1 << (32 - length)) - 1
             text += f" broadcast {ipaddress.IPv4Address(broadcast)}"
-        return text
+        return text + vhid
     scoped = is_link_local(INET6, address.value)
     text = f"\tinet6 {address.text()}" + (f"%{interface.name}" if scoped else "")
     text += f"/{length}" if "inet6" in cidr else f" prefixlen {length}"
@@ -514,7 +611,17 @@ def _address_line(interface: Interface, address: Address, held: int, cidr: froze
         text += " duplicated" if held & IFA_F_DADFAILED else " tentative"
     if scoped:
         text += f" scopeid {interface.index:#x}"
-    return text
+    return text + vhid
+
+
+def _carp_lines(interface: Interface) -> list[str]:
+    """carp_status() (ifcarp.c; carp.c of 14, where nobody has set another peer)."""
+    lines: list[str] = []
+    for each in interface.carps:
+        lines.append(f"\tcarp: {each.state} vhid {each.vhid} advbase {each.advbase} advskew {each.advskew}")
+        if interface.vnet.kernel.carp_peers:
+            lines.append(f"\t      peer {_GROUPS[0]} peer6 {_GROUPS[1]}")
+    return lines
 
 
 def _bridge_lines(interface: Interface) -> list[str]:

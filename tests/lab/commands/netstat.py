@@ -12,7 +12,7 @@ import json
 from typing import NoReturn
 
 from tests.lab.commands.support import BadOption, Caller, Exit, Output, getopt, strip_libxo
-from tests.lab.kernel import routing
+from tests.lab.kernel import carp, routing
 from tests.lab.kernel.netlink import Counters
 from tests.lab.kernel.state import (
     INET,
@@ -85,6 +85,40 @@ _TCP_STATES = {
     12: "SYN_RCVD",
 }
 _LISTEN = 10
+#: usr.bin/netstat/inet.c: pfsyncacts, and the counters before, between and after its two histograms.
+_PFSYNC_ACTIONS = (
+    "clear-all-request",
+    "state-insert",
+    "state-inserted-ack",
+    "state-update",
+    "compressed-state-update",
+    "uncompressed-state-request",
+    "state-delete",
+    "compressed-state-delete",
+    "fragment-insert",
+    "fragment-delete",
+    "bulk-update-mark",
+    "TDB-replay-counter-update",
+    "end-of-frame-mark",
+)
+_PFSYNC_COUNTERS = (
+    ("received-inet-packets", "received-inet6-packets"),
+    (
+        "dropped-bad-interface",
+        "dropped-bad-ttl",
+        "dropped-short-header",
+        "dropped-bad-version",
+        "dropped-bad-auth",
+        "dropped-bad-action",
+        "dropped-short",
+        "dropped-bad-values",
+        "dropped-stale-state",
+        "dropped-failed-lookup",
+        "sent-inet-packets",
+        "send-inet6-packets",
+    ),
+    ("discarded-no-memory", "send-errors"),
+)
 _NETISR = """Configuration:
 Setting                        Current        Limit
 Thread count                         1            1
@@ -130,8 +164,9 @@ def main(arguments: list[str], caller: Caller, output: Output) -> None:
             family = FAMILIES[value]
         if letter in "46":
             family = INET if letter == "4" else INET6
-        if letter == "p" and value != "tcp":
+        if letter == "p" and value not in ("tcp", "carp", "pfsync"):
             output.fail(1, f"netstat: {value}: unknown or uninstrumented protocol")
+    protocol = next((value for letter, value in options if letter == "p"), "")
     encoded = style.startswith("json")
     families: list[int] = [INET, INET6] if family is None else [family]
     if "r" in flags:
@@ -147,10 +182,26 @@ def main(arguments: list[str], caller: Caller, output: Output) -> None:
             _interfaces_text(rows, output, octets="b" in flags, wide="W" in flags)
     elif "Q" in flags:
         output.out(_NETISR)
+    elif "s" in flags and protocol in ("carp", "pfsync") and encoded:
+        output.out((_carp if protocol == "carp" else _pfsync)(caller.vnet))
     elif flags & {"s", "m", "B", "g", "w"}:
         output.fail(1, "netstat: the lab keeps no statistics")
     else:
         _sockets(caller.vnet, families, output, everything="a" in flags)
+
+
+def _carp(vnet: Vnet) -> str:
+    """carp_stats() (inet.c) with --libxo json."""
+    counted = {name: vnet.carp_statistics.get(name, 0) for name in carp.STATISTICS}
+    return f'{{"statistics": {{"carp": {_fields(dict(counted))}}}}}\n'
+
+
+def _pfsync(_vnet: Vnet) -> str:
+    """pfsync_stats() (inet.c) with --libxo json: the lab's sends no packets, so that nothing is counted."""
+    rows = ", ".join(_fields({"name": name, "count": 0}) for name in _PFSYNC_ACTIONS)
+    before, between, after = (",".join(f'"{name}":0' for name in names) for names in _PFSYNC_COUNTERS)
+    text = f'{before}, "input-histogram": [{rows}],{between}, "output-histogram": [{rows}],{after}'
+    return f'{{"statistics": {{"pfsync": {{{text}}}}}}}\n'
 
 
 def flag_letters(flags: Rtf) -> str:

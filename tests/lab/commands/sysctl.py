@@ -1,4 +1,4 @@
-"""sysctl(8) of FreeBSD 13.2. Source: sbin/sysctl/sysctl.c; freebsd-13.2/3-routes.txt, 15-host.txt."""
+"""sysctl(8) of FreeBSD 13.2. Source: sbin/sysctl/sysctl.c; freebsd-13.2/3-routes.txt, 6-carp.txt, 15-host.txt."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ import struct
 import time
 
 from tests.lab.commands.support import BadOption, Caller, Exit, Output, getopt
-from tests.lab.kernel import interfaces
+from tests.lab.kernel import carp, interfaces
 from tests.lab.kernel.errors import Errno
-from tests.lab.kernel.sysctls import AFTER, LINUX_FILES, VNET_DEFAULTS, Constant, constants
+from tests.lab.kernel.sysctls import AFTER, LINUX_FILES, TUNABLES, VNET_DEFAULTS, Constant, constants
 
 USAGE = """usage: sysctl [-bdehiNnoqTtWx] [ -B <bufsize> ] [-f filename] name[=value] ...
        sysctl [-bdehNnoqTtWx] [ -B <bufsize> ] -a
 """
-DEMOTION = "net.inet.carp.demotion"  # writing adds
 
 
 def main(arguments: list[str], caller: Caller, output: Output) -> None:
@@ -120,6 +119,10 @@ def _value(constant: Constant, flags: set[str]) -> str | None:
 
 def _set(name: str, text: str, caller: Caller, output: Output, flags: set[str]) -> bool:
     vnet = caller.vnet
+    if name in TUNABLES:
+        output.err(f"sysctl: oid '{name}' is a read only tunable\n")
+        output.err("sysctl: Tunable values are set in /boot/loader.conf\n")
+        return False
     if name not in vnet.sysctls:
         known = any(each.name == name for each in tree(caller))
         output.err(f"sysctl: oid '{name}' is read only\n" if known else f"sysctl: unknown oid '{name}'\n")
@@ -133,7 +136,15 @@ def _set(name: str, text: str, caller: Caller, output: Output, flags: set[str]) 
         output.err(f"sysctl: {name}={text}: {Errno.EPERM.value}\n")
         return False
     old = vnet.sysctls[name]
-    vnet.sysctls[name] = old + number if name == DEMOTION else number
+    if name == carp.DSCP and not 0 <= number <= carp.MAXDSCP:
+        output.err(f"sysctl: {name}={text}: {Errno.EINVAL.value}\n")
+        return False
+    if name == carp.DEMOTION:
+        carp.demote(vnet, number)  # carp_demote_adj_sysctl(): what is written is added
+    else:
+        vnet.sysctls[name] = number
+    if name == carp.ALLOW and old != number:
+        carp.allow_changed(vnet)
     for file in LINUX_FILES.get(name, ()):
         vnet.namespace.sysctl(file, str(number))
     if name == interfaces.SOLICIT_RFC4861:

@@ -2,7 +2,8 @@
 
 An entry is about a file, and about those of its commands that match a pattern (fnmatch); "*" says that the lab does not
 play what the whole file is about, so that any command in it may answer otherwise. What differs without an entry is new;
-an entry that nothing matches any more is stale: both are failures, so that the list tells the truth.
+an entry that nothing matches any more is stale: both are failures, so that the list tells the truth. But where time has
+a say in it, `sometimes` lets an entry be there for nothing.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ class Entry:
     file: str
     command: str
     reason: str
+    sometimes: bool = False
+    """It may as well be the same, as time has it."""
 
     def covers(self, name: str, difference: Difference) -> bool:
         """Tell whether a difference is one of these."""
@@ -66,4 +69,8 @@ def judge(
                 known.append((name, difference, covering[0]))
             else:
                 new.append((name, difference))
-    return new, known, [entry for entry in entries if entry.file in results and entry not in used]
+    return (
+        new,
+        known,
+        [entry for entry in entries if entry.file in results and entry not in used and not entry.sometimes],
+    )

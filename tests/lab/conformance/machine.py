@@ -14,7 +14,7 @@ from tests.lab.kernel.releases import DEFAULT
 
 #: What makes the mount namespace: /tmp is empty but for the lab's own folder (and this repository, should it lie there),
 #: and /sbin holds the lab's commands before Linux's, as FreeBSD has its own there. Nothing of it is seen outside. $1: the
-#: lab's folder, $2: the repository.
+#: lab's folder, $2: the repository. /dev has the usual few, and devctl.
 _MOUNTS = """
 set -e
 lab=$1 repository=$2; shift 2
@@ -26,7 +26,13 @@ ln -sf "$lab/bin/"* "$lab/mnt/sbin/"
 mount --bind "$lab/mnt/sbin" "$sbin"
 mount --rbind "$lab" "$lab/mnt/tmp/${lab##*/}"
 case $repository in /tmp/*) mkdir -p "$lab/mnt$repository"; mount --rbind "$repository" "$lab/mnt$repository" ;; esac
+mkdir "$lab/mnt/dev"
+cp -a /dev/null /dev/zero /dev/full /dev/random /dev/urandom /dev/tty "$lab/mnt/dev/"
+ln -s /proc/self/fd "$lab/mnt/dev/fd"
+for n in 0:stdin 1:stdout 2:stderr; do ln -s "/proc/self/fd/${n%:*}" "$lab/mnt/dev/${n#*:}"; done
+ln -s "$lab/devctl" "$lab/mnt/dev/devctl"
 mount --rbind "$lab/mnt/tmp" /tmp
+mount --rbind "$lab/mnt/dev" /dev
 exec "$@"
 """
 #: Seconds that a script may take; the longest (14-dying) sleeps for a good 80 of them.

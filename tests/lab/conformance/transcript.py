@@ -94,8 +94,8 @@ class Masks:
         (re.compile(r"^(kern\.boot_id: Format: Length:16 Dump:0x)[0-9a-f]{32}$"), rf"\1{MASK}"),
         # ports that nobody chose
         (re.compile(r"(?<=Connection from )(\S+) \d+(?= received)"), rf"\1 {MASK}"),
-        # counters: of interfaces; an IP header's identification, and the checksum that follows from it
-        (re.compile(r'"((?:received|sent|send|dropped)-\w+|collisions)":\d+'), rf'"\1":{MASK}'),
+        # counters: of interfaces and protocols; an IP header's identification, and the checksum that follows from it
+        (re.compile(r'"((?:received|sent|send|dropped)-[\w-]+|collisions|count)":\d+'), rf'"\1":{MASK}'),
         (
             re.compile(r"^( 4 {2}5 {2}00 [0-9a-f]{4}) [0-9a-f]{4}(.*) [0-9a-f]{4}(?= )"),
             rf"\1 {MASK}\2 {MASK}",

@@ -16,6 +16,7 @@ LABDIR (mode 0755, /tmp/mobility-lab.*):
     kernel.sock     where they and the API below talk to the kernel
     kernel.pid      "PID STARTTIME" (field 22 of /proc/PID/stat)
     kernel.log      what the kernel has to say (tracebacks of its own mistakes)
+    devd/NAME       the socket of the devd of host NAME, devd/0 that of the machine's; devctl: its /dev/devctl (devctl.py)
     namespaces      inode numbers of the namespaces made so far
     rc.conf.d/NAME  for whoever wants one: the rc.conf of a jail whose path is / (see tests.lab.commands.rc)
 
@@ -34,6 +35,9 @@ For Python (tests.lab.kernel.client):
     kernel.vnet_move("epair0b", "web1", parent="a") and kernel.vnet_return("epair0b", "web1", parent="a")
     kernel.interfaces("a") -> list of dicts
     kernel.release() -> {"name", "osrelease", "osreldate"}
+    kernel.devd("a") -> Path of host a's devd socket; devd_stop("a"), devd_start("a")
+    kernel.link_state("a", "igb0", up=False): pull a cable; kernel.carp("a") -> its vhids
+    kernel.pfsync("a", "hold" | "release" | "done" | "fail" | "") -> how its bulk update is
     kernel.where() -> the caller's own jail
     A name is FreeBSD's: dots lead down the tree. Without `parent`, it is seen from the caller's own jail (for a process
     outside of the lab, such as the test runner: from the machine). A jid in digits works too.

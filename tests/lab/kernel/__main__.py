@@ -80,6 +80,7 @@ def main() -> int:
         programs=directory / "bin",
         python=(str(Path(sys.executable).resolve()), "-IS"),
         kernel=RELEASES[options.kernel],
+        devd=directory,
     )
     server = Server(machine, directory, options.owner_fd)
     if options.ready_fd is not None:

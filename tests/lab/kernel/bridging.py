@@ -99,7 +99,8 @@ def leave(member: Interface) -> None:
         return
     bridge.members.remove(member)
     member.bridge = None
-    member.flags &= ~Iff.PROMISC
+    if not member.carps:
+        member.flags &= ~Iff.PROMISC
     _sync_member(member)
     sync(bridge)
 

@@ -113,6 +113,32 @@ class Kernel:
         interfaces: list[dict[str, Any]] = self.call("interfaces", jail=jail)
         return interfaces
 
+    def devd(self, jail: str = "") -> Path:
+        """The socket of the devd that runs on the host *jail* (one with children.max); "" is the machine's."""
+        return Path(self.call("devd", jail=jail))
+
+    def devd_stop(self, jail: str = "") -> None:
+        """Let a host's devd end."""
+        self.call("devd_stop", jail=jail)
+
+    def devd_start(self, jail: str = "") -> None:
+        """Let a host's devd come back."""
+        self.call("devd_start", jail=jail)
+
+    def link_state(self, jail: str, interface: str, *, up: bool) -> None:
+        """Pull the cable of an interface, or put it back: no carrier, nothing goes through either way."""
+        self.call("link_state", jail=jail, interface=interface, up=up)
+
+    def carp(self, jail: str = "") -> list[dict[str, Any]]:
+        """The vhids of a jail's vnet, and which interface of Linux has their addresses."""
+        found: list[dict[str, Any]] = self.call("carp", jail=jail)
+        return found
+
+    def pfsync(self, jail: str = "", action: str = "") -> dict[str, Any]:
+        """Ask how a vnet's bulk update is, or say so: "hold" and "release" them, "done", "fail" (see server.py)."""
+        found: dict[str, Any] = self.call("pfsync", jail=jail, action=action)
+        return found
+
     def release(self) -> dict[str, Any]:
         """What the kernel plays: its name here, "osrelease" and "osreldate"."""
         release: dict[str, Any] = self.call("release")

@@ -21,6 +21,7 @@ class Errno(Enum):
     EADDRNOTAVAIL = "Can't assign requested address"
     ENETUNREACH = "Network is unreachable"
     EHOSTUNREACH = "No route to host"
+    EOPNOTSUPP = "Operation not supported"
     EAFNOSUPPORT = "Address family not supported by protocol family"
 
 

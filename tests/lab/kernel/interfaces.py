@@ -16,7 +16,7 @@ import re
 import secrets
 from typing import TYPE_CHECKING
 
-from tests.lab.kernel import bridging, netlink, routing
+from tests.lab.kernel import bridging, carp, netlink, pfsync, routing
 from tests.lab.kernel.errors import Errno, Refused
 from tests.lab.kernel.linux import LO
 from tests.lab.kernel.state import (
@@ -69,6 +69,9 @@ def attach(machine: Machine, interface: Interface, vnet: Vnet) -> None:
     interface.vnet = vnet
     interface.born = machine.next_number()
     vnet.interfaces.append(interface)
+    machine.notify(vnet, "IFNET", interface.name, "ATTACH")
+    if interface.driver in ("epair", "bridge") and interface.home is vnet:
+        machine.notify(vnet, "ETHERNET", interface.name, "IFATTACH")
 
 
 def create(machine: Machine, vnet: Vnet, name: str) -> Interface:
@@ -129,6 +132,8 @@ def create_epair(machine: Machine, vnet: Vnet, name: str) -> Interface:
     a, b = ends
     a.peer, b.peer = b, a
     machine.epairs += ends
+    for end in ends:
+        machine.notify(vnet, "IFNET", end.name, "LINK_UP")
     return a
 
 
@@ -157,6 +162,7 @@ def realise(interface: Interface) -> None:
         sync_deaf(end.vnet)
         if end.bridge is not None:
             bridging.sync(end.bridge)
+        carp.plug(end)
 
 
 def abandon(interface: Interface) -> None:
@@ -168,6 +174,7 @@ def abandon(interface: Interface) -> None:
     if not interface.link or peer is None or routing.leads_over(peer.vnet, peer):
         return
     bridging.unplug(peer)
+    carp.unplug(peer)
     namespace = peer.vnet.namespace
     namespace.change_link(peer.link, name=f"gone{peer.link}")  # not down: that alone would take Linux 20 ms
     for address in peer.projected:
@@ -192,6 +199,7 @@ def destroy(machine: Machine, interface: Interface) -> None:
     for end in (interface, other):
         if end is not None:
             bridging.leave(end)
+            carp.unplug(end)
     if interface.link:
         interface.vnet.namespace.delete_link(interface.link)
     for end in (interface, other):
@@ -206,6 +214,11 @@ def detach(interface: Interface) -> None:
     vnet = interface.vnet
     bridging.leave(interface)
     bridging.dissolve(interface)
+    carp.release(interface)
+    pfsync.forget(interface)
+    if not interface.carrier:
+        _cut(vnet, {each for each in vnet.interfaces if not each.carrier} - {interface})
+        interface.carrier = True
     interface.flags &= ~Iff.UP
     for address in list(interface.addresses):
         routing.remove_for_address(vnet, interface, address)
@@ -217,6 +230,7 @@ def detach(interface: Interface) -> None:
     vnet.pinned = [each for each in vnet.pinned if each.interface is not interface]
     routing.remove_through(vnet, interface)
     vnet.interfaces.remove(interface)
+    vnet.carps.notify(vnet, "IFNET", interface.name, "DETACH")
     sync_deaf(vnet)
 
 
@@ -294,14 +308,31 @@ def set_mtu(interface: Interface, mtu: int) -> None:
 def set_up(interface: Interface, up: bool) -> None:
     """`ifconfig IF up|down`."""
     if interface.driver in ("pflog", "pfsync"):
-        interface.flags = interface.flags | Iff.UP if up else interface.flags & ~Iff.UP
+        both = Iff.UP | Iff.RUNNING if interface.driver == "pfsync" else Iff.UP  # pfsyncioctl(), SIOCSIFFLAGS
+        interface.flags = interface.flags | both if up else interface.flags & ~both
         return
+    changed = interface.up != up
     if up:
         _raise_flag(interface)
         _auto_link_local(interface)
     else:
         interface.flags &= ~(Iff.UP | Iff.RUNNING if interface.driver == "bridge" else Iff.UP)
     sync(interface)
+    if changed:
+        carp.link_state(interface)
+
+
+def set_carrier(interface: Interface, carrier: bool) -> None:
+    """Pull an epair's cable, or put it back (if_link_state_change): FreeBSD's own epair can not do that, a NIC can."""
+    if interface.driver != "epair":
+        raise Refused(Errno.EOPNOTSUPP)
+    if interface.carrier is carrier:
+        return
+    vnet = interface.vnet
+    _cut(vnet, {each for each in vnet.interfaces if not each.carrier} ^ {interface})
+    interface.carrier = carrier
+    vnet.carps.notify(vnet, "IFNET", interface.name, "LINK_UP" if carrier else "LINK_DOWN")
+    carp.link_state(interface)
 
 
 def set_nd6(interface: Interface, flags: Nd6) -> None:
@@ -313,10 +344,15 @@ def set_nd6(interface: Interface, flags: Nd6) -> None:
     sync(interface)
 
 
-def add_address(interface: Interface, address: Address) -> None:
+def _cut(vnet: Vnet, dark: set[Interface]) -> None:
+    vnet.namespace.cut(frozenset(each.linux_name for each in dark if each.link))
+
+
+def add_address(interface: Interface, address: Address, vhid: int = 0) -> None:
     """Add an address (SIOCAIFADDR); the first of a family brings the interface up, as Ethernet drivers do.
 
-    EINVAL on a bridge's member where net.link.bridge.member_ifaddrs is 0 (15.0).
+    With a *vhid* it has no routes but while that is MASTER (in_aifaddr_ioctl, carp_attach). EINVAL on a bridge's member
+    where net.link.bridge.member_ifaddrs is 0 (15.0), ENOENT without that vhid.
     """
     vnet = interface.vnet
     if interface.bridge is not None and not bridging.members_have_addresses(vnet):
@@ -325,12 +361,20 @@ def add_address(interface: Interface, address: Address) -> None:
     old = next(
         (each for each in interface.addresses if (each.family, each.value) == (address.family, address.value)), None
     )
-    if old == address:
+    owner = carp.of_address(interface, old) if old is not None else None
+    if old == address and vhid == (owner.vhid if owner is not None else 0):
         return
     if old is not None:
         delete_address(interface, old)
-    routing.add_for_address(vnet, interface, address)
+    if not vhid:
+        routing.add_for_address(vnet, interface, address)
+    elif carp.find(interface, vhid) is None:
+        raise Refused(Errno.ENOENT)
     interface.addresses.append(address)
+    if vhid:
+        if first:
+            _raise_flag(interface)
+        carp.attach(interface, address, vhid)
     if first and interface.driver in ("epair", "lo", "bridge"):
         _raise_flag(interface)
         sync(interface)
@@ -347,6 +391,7 @@ def delete_address(interface: Interface, address: Address) -> None:
     )
     if found is None:
         raise Refused(Errno.EADDRNOTAVAIL)
+    carp.detach(interface, found)
     interface.addresses.remove(found)
     routing.remove_for_address(interface.vnet, interface, found)
     routing.remove_owned(interface.vnet, interface, found)
@@ -484,7 +529,7 @@ def _auto_link_local(interface: Interface) -> None:
 
 
 def _usable(interface: Interface, address: Address) -> bool:
-    if not interface.up:
+    if not interface.up or carp.of_address(interface, address) is not None:
         return False
     if address.family == INET:
         return True

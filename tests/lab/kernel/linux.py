@@ -6,8 +6,10 @@ tested without root. Sources: namespaces(7), veth(4), proc_sys_net(5), Documenta
 
 from __future__ import annotations
 
+import ctypes
 import os
 import socket
+import struct
 import subprocess
 from pathlib import Path
 from typing import Protocol
@@ -42,7 +44,22 @@ SYSCTLS = {
 LO = 1  # Linux's number for the loopback interface of any namespace
 #: TCP states that keep no prison alive once its processes are gone: CLOSE and LISTEN (net/tcp_states.h).
 TCP_IDLE = {7, 10}
-NFT_TABLE = "mobility_lab"
+NFT_TABLE, NFT_GROUPS = "mobility_lab", "mobility_lab_groups"
+_MLD_REPORTS = "ff02::16"
+#: linux/if_ether.h, linux/if_packet.h, asm-generic/socket.h
+ETH_P_ALL, SOL_PACKET, PACKET_IGNORE_OUTGOING, SO_ATTACH_FILTER = 3, 263, 23, 26
+#: Classic BPF (linux/filter.h): IPv4 with protocol 112 at byte 23, IPv6 with next header 112 at byte 20.
+_CARP_FILTER = (
+    (0x28, 0, 0, 12),
+    (0x15, 0, 2, 0x0800),
+    (0x30, 0, 0, 23),
+    (0x15, 3, 4, 112),
+    (0x15, 0, 3, 0x86DD),
+    (0x30, 0, 0, 20),
+    (0x15, 0, 1, 112),
+    (0x06, 0, 0, 0xFFFF),
+    (0x06, 0, 0, 0),
+)
 
 
 class Namespace(Protocol):
@@ -58,6 +75,18 @@ class Namespace(Protocol):
 
     def bridge(self, name: str, link: int, mac: bytes) -> None:
         """Make a bridge, up."""
+
+    def macvlan(self, name: str, link: int, parent: int, mac: bytes) -> None:
+        """Make an interface with a MAC of its own on another one, up, that hears nothing and reports no groups."""
+
+    def listen(self, link: int, *, listens: bool) -> None:
+        """Let such an interface hear what is for its MAC, or not."""
+
+    def packets(self, name: str) -> socket.socket | None:
+        """A packet socket on an interface, which hears its CARP packets; None where there are no packets."""
+
+    def cut(self, names: frozenset[str]) -> None:
+        """Drop all frames that come in or go out over these interfaces, and over no others."""
 
     def change_link(
         self,
@@ -172,6 +201,47 @@ class LinuxNamespace(netlink.Netlink):
             text += (
                 f"table inet {NFT_TABLE} {{\n chain input {{\n  type filter hook input priority 0;\n{drops} }}\n}}\n"
             )
+        self._nft(text)
+
+    def macvlan(self, name: str, link: int, parent: int, mac: bytes) -> None:
+        """Make an interface with a MAC of its own on another one, up, that hears nothing and reports no groups.
+
+        Linux would report that it leaves a group (RFC 3810) with the virtual MAC, when another has it already, and a
+        switch would believe that it moved back.
+        """
+        netlink.Netlink.macvlan(self, name, link, parent, mac)
+        hook = f'type filter hook egress device "{name}" priority 0;'
+        rule = f"ip6 daddr {_MLD_REPORTS} drop"
+        self._nft(f"table netdev {NFT_GROUPS} {{\n chain {name} {{\n  {hook}\n  {rule}\n }}\n}}\n")
+
+    def packets(self, name: str) -> socket.socket | None:
+        """A packet socket on an interface, which hears its CARP packets but not its own (packet(7), bpf)."""
+        with syscalls.inside(self.fd):
+            found = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, 0)
+        try:
+            program = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *each) for each in _CARP_FILTER))
+            pointer = struct.pack("@HP", len(_CARP_FILTER), ctypes.addressof(program))
+            found.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, pointer)
+            found.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
+            found.bind((name, ETH_P_ALL))
+        except OSError:
+            found.close()
+            raise
+        return found
+
+    def cut(self, names: frozenset[str]) -> None:
+        """Drop all frames that come in or go out over these interfaces, and over no others (nft(8), family netdev)."""
+        text = f"table netdev {NFT_TABLE}\ndelete table netdev {NFT_TABLE}\n"
+        if names:
+            chains = "".join(
+                f' chain {side}{number} {{\n  type filter hook {side} device "{name}" priority 0; policy drop;\n }}\n'
+                for number, name in enumerate(sorted(names))
+                for side in ("ingress", "egress")
+            )
+            text += f"table netdev {NFT_TABLE} {{\n{chains}}}\n"
+        self._nft(text)
+
+    def _nft(self, text: str) -> None:
         with syscalls.inside(self.fd):
             process = subprocess.run(["nft", "-f", "-"], input=text, text=True, capture_output=True, check=False)
         if process.returncode != 0:
@@ -290,6 +360,18 @@ class PaperNamespace:
         """Nothing."""
 
     def bridge(self, name: str, link: int, mac: bytes) -> None:
+        """Nothing."""
+
+    def macvlan(self, name: str, link: int, parent: int, mac: bytes) -> None:
+        """Nothing."""
+
+    def listen(self, link: int, *, listens: bool) -> None:
+        """Nothing."""
+
+    def packets(self, name: str) -> socket.socket | None:
+        """No packets on paper."""
+
+    def cut(self, names: frozenset[str]) -> None:
         """Nothing."""
 
     def change_link(

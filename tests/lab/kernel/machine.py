@@ -14,7 +14,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.lab.kernel import interfaces
+from tests.lab.kernel import carp, devctl, interfaces
+from tests.lab.kernel.carp import Carps
+from tests.lab.kernel.devctl import Devd
 from tests.lab.kernel.errors import Errno, Refused
 from tests.lab.kernel.linux import TCP_IDLE, Ground
 from tests.lab.kernel.parameters import ADDRESSES, DEFAULTS, JAIL_SET, WAYS, canonical, restrictions
@@ -34,7 +36,7 @@ class Machine:
 
     *ground* makes namespaces; *kill* ends the processes in jails, given the inode numbers of their UTS namespaces, and
     returns when they are gone; *clock* is monotonic, in seconds. *programs* is LABDIR/bin, *python* how to run one of
-    them. *kernel* is the FreeBSD that it plays.
+    them. *kernel* is the FreeBSD that it plays. *devd* is LABDIR, for what devd(8) would make; None: there is no devd.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Machine:
         programs: Path = Path(),
         python: tuple[str, ...] = (),
         kernel: Release = DEFAULT,
+        devd: Path | None = None,
     ) -> None:
         self.ground = ground
         self.kernel = kernel
@@ -62,13 +65,23 @@ class Machine:
         self._links = itertools.count(FIRST_LINK)
         self._last_jid = 0
         self.made: list[int] = []  # inode numbers of all namespaces made
+        self.devds: dict[int, Devd] = {}  # by the jids of the machine and its hosts
+        self.on_devd: Callable[[Devd], None] = lambda _devd: None  # told of each that begins to listen,
+        self.off_devd: Callable[[Devd], None] = lambda _devd: None  # and before it ends
+        self._devd = devd
+        self.carps = Carps(clock, self.notify)
+        self.carps.vnets = self.vnets
         vnet = self.new_vnet()
         uts, inode = ground.uts("lab")
         self.made += [vnet.namespace.inode, inode]
         self.root = Jail(0, "0", None, "/", "lab", vnet, own_vnet=True, uts=uts, uts_inode=inode)
         self.root.parameters["children.max"] = "999999"
+        self._start_devd(self.root)
+        for each in vnet.interfaces:
+            self.notify(vnet, "IFNET", each.name, "ATTACH")
         loopback = vnet.interfaces[0]
         interfaces.set_up(loopback, up=True)
+        self.notify(vnet, "IFNET", loopback.name, "LINK_UP")
         interfaces.add_address(loopback, Address(INET, LOOPBACK4, 8))
 
     # numbers
@@ -80,9 +93,52 @@ class Machine:
 
     def new_vnet(self) -> Vnet:
         """A vnet with the interfaces that each has, all of them down."""
-        vnet = Vnet(self.ground.vnet(), self._links, self.kernel, sysctls=vnet_defaults(self.kernel))
+        vnet = Vnet(self.ground.vnet(), self._links, self.carps, self.kernel, sysctls=vnet_defaults(self.kernel))
         interfaces.populate(self, vnet)
         return vnet
+
+    def vnets(self) -> list[Vnet]:
+        """Every vnet, the machine's first."""
+        return list({id(jail.vnet): jail.vnet for jail in self.jails()}.values())
+
+    # devd(8)
+
+    def notify(self, vnet: Vnet, system: str, subsystem: str, kind: str) -> None:
+        """devctl_notify(9): tell the devd of each host concerned (see devctl.py)."""
+        if not self.devds:
+            return
+        event = devctl.line(system, subsystem, kind)
+        for jail in [self.root, *self.root.children]:
+            devd = self.devds.get(jail.jid)
+            if devd is not None and (
+                any(each.vnet is vnet for each in jail.family()) if system == "CARP" else jail.vnet is vnet
+            ):
+                devd.tell(event)
+
+    def devd_of(self, jail: Jail) -> Devd:
+        """The devd of the host that a jail is, or is in: a vnet jail of the machine's, else the machine. ENOENT without."""
+        while jail.parent is not None and jail.jid not in self.devds:
+            jail = jail.parent
+        devd = self.devds.get(jail.jid)
+        if devd is None:
+            raise Refused(Errno.ENOENT)
+        return devd
+
+    def _start_devd(self, jail: Jail) -> None:
+        if self._devd is None:
+            return
+        name = jail.name if jail.name != "" and "/" not in jail.name else str(jail.jid)
+        fifo = self._devd / devctl.FIFO if jail is self.root else None
+        devd = Devd(self._devd / devctl.FOLDER / name[:64], fifo)
+        self.devds[jail.jid] = devd
+        devd.start()
+        self.on_devd(devd)
+
+    def _end_devd(self, jail: Jail) -> None:
+        devd = self.devds.pop(jail.jid, None)
+        if devd is not None:
+            self.off_devd(devd)
+            devd.close()
 
     # jails
 
@@ -145,6 +201,8 @@ class Machine:
         release = {"osrelease": self.kernel.osrelease, "osreldate": str(self.kernel.osreldate)}
         jail.parameters = DEFAULTS | release | parameters
         parent.children.append(jail)
+        if own_vnet and parent is self.root and int(jail.parameters["children.max"]):
+            self._start_devd(jail)
         return jail
 
     def change(self, jail: Jail, given: dict[str, str]) -> None:
@@ -183,6 +241,8 @@ class Machine:
         family = jail.family()
         connected = {each.jid for each in family if not each.dying and self._connected(each)}
         self._kill({each.uts_inode for each in family})
+        for each in family:
+            self._end_devd(each)  # a process like any other, also where the jail is dying
         for each in reversed(family):
             if each.jid in connected or any(child.dying for child in each.children):
                 each.dying_until = self._clock() + DYING_SECONDS
@@ -192,6 +252,10 @@ class Machine:
     def next_death(self) -> float | None:
         """When (by the clock) the next dying jail is to be buried, or None."""
         return min((each.dying_until for each in self.jails() if each.dying_until is not None), default=None)
+
+    def next_work(self) -> float | None:
+        """When (by the clock) there is anything to do unasked, or None."""
+        return min((each for each in (self.next_death(), self.carps.due()) if each is not None), default=None)
 
     def bury_the_dead(self) -> None:
         """Let go of the dying jails whose time has come."""
@@ -237,8 +301,13 @@ class Machine:
 
     def close(self) -> None:
         """Let go of every namespace."""
-        for vnet in {id(jail.vnet): jail.vnet for jail in self.jails()}.values():
+        for vnet in self.vnets():
+            for interface in vnet.interfaces:
+                carp.unplug(interface)
             vnet.namespace.close()
+        for devd in self.devds.values():
+            devd.close()
+        self.devds.clear()
 
     # the inside
 
@@ -297,5 +366,8 @@ class Machine:
             for interface in [each for each in self.epairs if each.home is jail.vnet]:
                 if interface in self.epairs:
                     interfaces.destroy(self, interface)  # made here, lent to somebody else
+            for interface in jail.vnet.interfaces:
+                carp.release(interface)
             jail.vnet.namespace.close()
+        self._end_devd(jail)
         self.ground.close_uts(jail.uts)

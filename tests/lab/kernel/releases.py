@@ -4,7 +4,8 @@ Sources: freebsd-13.2/15-host.txt (13.2), sys/sys/param.h (__FreeBSD_version: 13
 the release notes of 13.1 (IPv4 over IPv6 next hops, sys/net/route/route_ctl.c: FEATURE(ipv4_rfc5549_support)), of 14.0
 (sbin/ifconfig/ifconfig.c, sbin/route/route.c and usr.bin/netstat/main.c: `-j`), of 15.0 (net.link.bridge.member_ifaddrs,
 if_bridge(4); extended errors in ifconfig(8), sys/sys/exterrvar.h). sbin/route/route_netlink.c of 14: rtmsg_nl_int(),
-NLM_F_APPEND. Of the extended errors only the two are played whose text is known.
+NLM_F_APPEND. sbin/ifconfig/ifpfsync.c and carp.c of 14 (syncpeer over IPv6, version; peer, peer6). Of the extended
+errors only the two are played whose text is known.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ class Release:
     bridge_sets_mtu: bool = False  # a new member takes the bridge's MTU; before, another one was refused
     member_addresses: bool = True  # False: an interface with addresses can not be a bridge's member, and vice versa
     renames_request: bool = False  # ifconfig(8)'s `vnet` and nd6 words know the name that `name` gave just before
+    pfsync_versions: tuple[int, ...] = ()  # those that `ifconfig pfsync0 version` takes; with them comes IPv6
+    carp_peers: bool = False  # ifconfig(8) shows, below each vhid, where its advertisements go
     lower_up: bool = False  # ifconfig(8) shows LOWER_UP, which it has from netlink(4), and no more IFF_KNOWSEPOCH
 
     def extended(self, errno: Errno, text: str) -> str:
@@ -45,6 +48,8 @@ _R14 = Release(
     bridge_sets_mtu=True,
     renames_request=True,
     lower_up=True,
+    pfsync_versions=(1301, 1400),
+    carp_peers=True,
 )
 _R15 = replace(
     _R14,

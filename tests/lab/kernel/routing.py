@@ -33,6 +33,9 @@ from tests.lab.kernel.state import (
 #: Nobody's address and MAC: where packets go that FreeBSD would silently drop (IPv4 through a pinned next hop).
 NOWHERE = ipaddress.IPv6Address("fe80::dead:dead:dead:dead").packed
 NOWHERE_ETHER = bytes.fromhex("02dead00dead")
+#: The routes that an address brings: to itself, and to its network.
+SELF, NETWORK = "self", "network"
+WHOLE = frozenset({SELF, NETWORK})
 MULTIPATH = "net.route.multipath"
 IPV6_NEXTHOP = "net.route.ipv6_nexthop"
 
@@ -128,9 +131,11 @@ def remove_through(vnet: Vnet, interface: Interface) -> None:
             project(vnet, route.key)
 
 
-def add_for_address(vnet: Vnet, interface: Interface, address: Address) -> None:
+def add_for_address(vnet: Vnet, interface: Interface, address: Address, parts: frozenset[str] = WHOLE) -> None:
     """The routes that an address brings: to itself, over lo0, and to its network (in_addprefix, nd6_prefix_onlink)."""
     for key, way, flags in _of_address(vnet, interface, address):
+        if _part(key) not in parts:
+            continue
         route = vnet.routes.get(key)
         if route is not None and route.owners:
             route.owners.append((interface, address))
@@ -146,10 +151,10 @@ def add_for_address(vnet: Vnet, interface: Interface, address: Address) -> None:
         vnet.routes[key] = Route(key, [hop], [(interface, address)])
 
 
-def remove_for_address(vnet: Vnet, interface: Interface, address: Address) -> None:
+def remove_for_address(vnet: Vnet, interface: Interface, address: Address, parts: frozenset[str] = WHOLE) -> None:
     """Take back what `add_for_address` brought, unless another address brought the same."""
     for route in list(vnet.routes.values()):
-        if (interface, address) in route.owners:
+        if (interface, address) in route.owners and _part(route.key) in parts:
             route.owners.remove((interface, address))
             if not route.owners:
                 for hop in list(route.hops):
@@ -245,6 +250,10 @@ def _of_address(vnet: Vnet, interface: Interface, address: Address) -> list[tupl
     if prefix < width and not (family == INET and interface.loopback):
         found.append((Key(family, network(family, value, prefix), prefix), interface, Rtf.UP | Rtf.PINNED))
     return found
+
+
+def _part(key: Key) -> str:
+    return SELF if key.prefix_length == WIDTH[key.family] else NETWORK
 
 
 def _complete(vnet: Vnet, key: Key, hop: Hop, *, loop: bool = False) -> None:

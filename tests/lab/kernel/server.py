@@ -8,6 +8,7 @@ and go on there, `j` the JSON answer.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import selectors
@@ -17,12 +18,15 @@ import struct
 import sys
 import time
 import traceback
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tests.lab.commands import COMMANDS
 from tests.lab.commands.support import Caller, Enter, Execute, Exit, Output
-from tests.lab.kernel import processes
+from tests.lab.kernel import carp, interfaces, pfsync, processes
+from tests.lab.kernel.devctl import Devd
 from tests.lab.kernel.errors import Errno, Refused
 from tests.lab.kernel.machine import Machine
 from tests.lab.kernel.state import Interface, Jail
@@ -90,7 +94,33 @@ class Server:
         self._selector.register(reader, selectors.EVENT_READ, "signal")
         if owner is not None:
             self._selector.register(owner, selectors.EVENT_READ, "owner")
+        machine.carps.watch = lambda interface, wire: self._watch(wire, interface)
+        machine.carps.unwatch = self._unwatch
+        machine.on_devd, machine.off_devd = self._watch_devd, self._unwatch_devd
+        for devd in machine.devds.values():
+            self._watch_devd(devd)
         self._note_namespaces()
+
+    def _watch(self, what: socket.socket, data: object) -> None:
+        self._selector.register(what, selectors.EVENT_READ, data)
+
+    def _unwatch(self, what: socket.socket) -> None:
+        self._selector.unregister(what)
+
+    def _watch_devd(self, devd: Devd) -> None:
+        if devd.listener is not None:
+            self._watch(devd.listener, devd)
+
+    def _unwatch_devd(self, devd: Devd) -> None:
+        if devd.listener is not None:
+            self._unwatch(devd.listener)
+
+    def _carefully(self, action: Callable[[], object]) -> None:
+        """Do what nobody waits for."""
+        try:
+            action()
+        except Exception:  # noqa: BLE001 - a mistake of the lab's own: said in its log, and the lab lives on
+            self._log(traceback.format_exc())
 
     def _on_signal(self, _number: int, _frame: object) -> None:
         self._stop = True
@@ -98,13 +128,22 @@ class Server:
     def run(self) -> None:
         """Serve until SIGTERM, SIGINT or the end of the owner."""
         while not self._stop:
-            death = self._machine.next_death()
-            timeout = None if death is None else max(0.0, death - time.monotonic())
+            work = self._machine.next_work()
+            timeout = None if work is None else max(0.0, work - time.monotonic())
             events = self._selector.select(timeout)
-            if death is not None:
+            if work is not None:
                 self._machine.bury_the_dead()
+                if not any(isinstance(key.data, Interface) for key, _mask in events):
+                    self._carefully(
+                        self._machine.carps.step
+                    )  # what was sent before has arrived, and what it brought about is done
             for key, mask in events:
-                if key.data == "listener":
+                if isinstance(key.data, Interface):
+                    self._carefully(partial(carp.receive, key.data))
+                elif isinstance(key.data, Devd):
+                    with contextlib.suppress(OSError):  # it went away again
+                        key.data.accept()
+                elif key.data == "listener":
                     self._accept()
                 elif key.data == "signal":
                     self._wakeup[0].recv(64)
@@ -251,6 +290,24 @@ class Server:
             value = self.namespaces(self._named(base, jail_name))
         elif name == "interfaces":
             value = [_describe(each) for each in self._named(base, jail_name).vnet.interfaces]
+        elif name in ("devd", "devd_stop", "devd_start"):
+            devd = machine.devd_of(self._named(base, jail_name))
+            if name == "devd_stop":
+                self._unwatch_devd(devd)
+                devd.stop()
+            elif name == "devd_start" and devd.listener is None:
+                devd.start()
+                self._watch_devd(devd)
+            value = str(devd.path)
+        elif name == "link_state":
+            found = self._named(base, jail_name).vnet.interface(request["interface"])
+            if found is None:
+                raise Refused(Errno.ENXIO)
+            interfaces.set_carrier(found, bool(request["up"]))
+        elif name == "pfsync":
+            value = _pfsync(pfsync.pfsync_of(self._named(base, jail_name).vnet), request["action"], machine)
+        elif name == "carp":
+            value = [_vhid(each) for every in self._named(base, jail_name).vnet.interfaces for each in every.carps]
         elif name == "release":
             kernel = machine.kernel
             value = {"name": kernel.name, "osrelease": kernel.osrelease, "osreldate": kernel.osreldate}
@@ -262,6 +319,32 @@ class Server:
 
     def _named(self, base: Jail, name: str) -> Jail:
         return self._machine.find(base, name) if name else base
+
+
+def _pfsync(softc: pfsync.Pfsync, action: str, machine: Machine) -> dict[str, Any]:
+    """What a test says of bulk updates: "hold" them, "release" them, let one be "done", or "fail" for good; or "" to ask."""
+    if action in ("hold", "release"):
+        softc.held = action == "hold"
+        pfsync.ask(softc, machine.vnets())
+    elif action == "done":
+        pfsync.complete(softc)
+    elif action == "fail":
+        pfsync.fail(softc)
+    elif action:
+        raise Refused(Errno.EINVAL, f"the lab's pfsync has no {action!r}")
+    return {"ok": softc.ok, "waiting": softc.waiting, "tries": softc.tries, "held": softc.held}
+
+
+def _vhid(each: carp.Carp) -> dict[str, Any]:
+    return {
+        "interface": each.interface.name,
+        "vhid": each.vhid,
+        "state": each.state,
+        "advbase": each.advbase,
+        "advskew": each.advskew,
+        "addresses": [address.text() for address in each.addresses],
+        "linux_name": f"carp{each.link}" if each.link else "",
+    }
 
 
 def _describe(interface: Interface) -> dict[str, Any]:

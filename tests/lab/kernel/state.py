@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING
 from tests.lab.kernel.releases import DEFAULT, Release
 
 if TYPE_CHECKING:
+    from tests.lab.kernel.carp import Carp, Carps
     from tests.lab.kernel.linux import Namespace
+    from tests.lab.kernel.pfsync import Pfsync
 
 INET: int = socket.AF_INET
 INET6: int = socket.AF_INET6
@@ -124,6 +126,8 @@ class Interface:
     members: list[Interface] = field(default_factory=list)  # of a bridge, the newest first
     master: int = 0  # the bridge that Linux forwards its frames for
     helper: int = 0  # where it has addresses too: the veth pair through which it takes part in the bridge
+    carps: list[Carp] = field(default_factory=list)  # its vhids, the oldest first
+    carrier: bool = True  # a test may pull its cable
 
     @property
     def up(self) -> bool:
@@ -201,11 +205,14 @@ class Vnet:
 
     namespace: Namespace
     links: Iterator[int]
+    carps: Carps  # the machine's
     kernel: Release = DEFAULT
     interfaces: list[Interface] = field(default_factory=list)
     routes: dict[Key, Route] = field(default_factory=dict)
     sysctls: dict[str, int] = field(default_factory=dict)
     pinned: list[Pinned] = field(default_factory=list)
+    carp_statistics: dict[str, int] = field(default_factory=dict)  # as netstat(1) names them; 0 where they are not
+    pfsync: Pfsync | None = None  # None: never touched
     deaf: frozenset[tuple[str, str]] = frozenset()  # (Linux interface, address) whose solicitations are ignored
 
     def interface(self, name: str) -> Interface | None:

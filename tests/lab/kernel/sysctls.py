@@ -1,7 +1,7 @@
 """The sysctls that the lab knows: per vnet ones that do something, and constants that 13.2 answers.
 
-Source: freebsd-13.2/3-routes.txt and 15-host.txt (values and order), sysctl(8), sysctl(3). What other kernels have
-differently: see releases.py.
+Source: freebsd-13.2/3-routes.txt, 6-carp.txt, 7-pfsync.txt and 15-host.txt (values and order), sysctl(8), sysctl(3).
+What other kernels have differently: see releases.py.
 """
 
 from __future__ import annotations
@@ -17,9 +17,13 @@ VNET_DEFAULTS = {
     "net.inet.ip.ttl": 64,
     "net.inet.icmp.icmplim": 200,
     "net.inet.tcp.msl": 30000,
-    "net.inet.carp.allow": 1,
-    "net.inet.carp.preempt": 0,
+    "net.inet.carp.ifdown_demotion_factor": 240,
+    "net.inet.carp.senderr_demotion_factor": 240,
     "net.inet.carp.demotion": 0,
+    "net.inet.carp.log": 1,
+    "net.inet.carp.preempt": 0,
+    "net.inet.carp.dscp": 56,
+    "net.inet.carp.allow": 1,
     "net.inet6.ip6.forwarding": 0,
     "net.inet6.ip6.redirect": 1,
     "net.inet6.ip6.hlim": 64,
@@ -35,7 +39,11 @@ VNET_DEFAULTS = {
     "net.inet6.icmp6.nd6_onlink_ns_rfc4861": 0,
     "net.route.ipv6_nexthop": 1,
     "net.route.multipath": 1,
+    "net.pfsync.pfsync_buckets": 2,
+    "net.pfsync.carp_demotion_factor": 240,
 }
+#: Those that are set in loader.conf only (CTLFLAG_RDTUN).
+TUNABLES = frozenset({"net.pfsync.pfsync_buckets"})
 
 #: What writing a per-vnet sysctl means for Linux: files under /proc/sys/net.
 LINUX_FILES = {
