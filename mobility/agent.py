@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import math
 import os
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from ipaddress import IPv4Address
@@ -23,6 +24,7 @@ from watchdog.events import DirModifiedEvent, FileCreatedEvent, FileDeletedEvent
 from mobility import config as configuration
 from mobility import damping, decide, links, reload
 from mobility import plan as planning
+from mobility.announcement import Announce
 from mobility.announcer import Announcer, Fabric
 from mobility.bgp import conf, ledger, ownership, run
 from mobility.bgp.grammar import prefix_text
@@ -34,12 +36,14 @@ from mobility.control import ControlError, ControlServer
 from mobility.decide import How, Memory, Patience, Stand
 from mobility.events.spool import Event, Spool
 from mobility.events.watch import Watch
+from mobility.failover.manager import Failover, Ties, Told
+from mobility.failover.policy import Drain, Group, hand_over_within
 from mobility.health.manager import Health
 from mobility.holders import Holders
 from mobility.jails.jailsd import JailConfig, More, addresses_of, services_of
 from mobility.jails.sources import Sources, overlapping_services, shared_addresses
 from mobility.metrics import Metrics, MetricsError
-from mobility.model import Phase, Prefix, address, destination, jail_name
+from mobility.model import Phase, Prefix, destination, jail_name
 from mobility.network.host import Host, Trouble
 from mobility.network.output import HostView
 from mobility.plan import Case
@@ -111,6 +115,9 @@ class Agent:
         self.store: Store
         self.ledger: Ledger
         self.uplinks: Uplinks
+        self.failover: Failover
+        self._members: dict[str, set[str]] = {}
+        """By group of mobility.toml, the jails whose files name it."""
         self._shared: Shared
         self._pending: dict[str, Memory] = {}
 
@@ -129,7 +136,8 @@ class Agent:
         control = ControlServer(self.config.paths.run, self._handlers())
         control.claim()
         self.spool.prepare()
-        self.store = Store(self.config.database, await self.host.boot_id(), self.metrics.database_error)
+        boot = await self.host.boot_id()
+        self.store = Store(self.config.database, boot, self.metrics.database_error)
         self._drains = self.store.drains()
         self._handing = self.store.handing()
         self._pending = self.store.memories()
@@ -141,6 +149,23 @@ class Agent:
             remembered=self.store.uplinks(),
             remember=self.store.remember_uplinks,
             note=lambda what, detail: self.store.note("", what, detail),
+        )
+        self.failover = Failover(
+            self.config,
+            self.host,
+            self.speaker,
+            boot=boot,
+            kept=self.store.kept,
+            keep=self.store.keep,
+            ties=Ties(
+                announced=self._tied,
+                jail_of=lambda prefix: min(self._granted_to.get(prefix, ()), default=""),
+                drained=self._failover_drained,
+                heard=lambda: self.ledger.hearing.heard,
+                turned=self._turned,
+                note=lambda what, detail: self.store.note("", what, detail),
+                changed=self.metrics.turned,
+            ),
         )
         settings, owning = self.config.agent, self.config.ownership
         self.ledger = Ledger(
@@ -161,7 +186,7 @@ class Agent:
             settle_for=settings.settle_for,
             grant=self._grant,
             holders=self.holders,
-            fabric=Fabric(self.speaker, self.ledger, self.store, self.metrics),
+            fabric=Fabric(self.speaker, self.ledger, self.store, self.metrics, self.failover),
             health=self.health,
             damping=self.config.damping,
             drained=self._drained,
@@ -184,6 +209,7 @@ class Agent:
             asyncio.create_task(self._inspects(), name="inspects"),
             asyncio.create_task(self._prunes(), name="prune"),
             asyncio.create_task(self.uplinks.run(), name="uplinks"),
+            asyncio.create_task(self.failover.run(), name="failover"),
         ]
         stop = asyncio.create_task(self._stopped(), name="stop")
         try:
@@ -370,6 +396,7 @@ class Agent:
         A jail whose claim was lost with the database claims again only when the fabric was heard.
         """
         await self._heard.wait()
+        await self.failover.decided.wait()
         await asyncio.gather(*(worker.settled() for worker in self.workers.values()))
         self.speaker.open_for_withdrawals()
 
@@ -439,6 +466,7 @@ class Agent:
         if heard or (connected and not self._connected):
             concerned |= self.workers.keys()
         self._connected = connected
+        self.failover.news()
         if self._listening is not None:
             self._listening.cancel()
             self._listening = None
@@ -478,16 +506,69 @@ class Agent:
             self._granted_to[prefix].discard(name)
             if not self._granted_to[prefix]:
                 del self._granted_to[prefix]
+        for members in self._members.values():
+            members.discard(name)
         worker = self.workers.get(name)
         # one with a broken file keeps what it has, so what others claim of that is still its business
         config = self._grant(name, worker.memory).config if worker else self._files.jails.get(name)
+        if config is not None and config.more.announce.group:
+            self._members.setdefault(config.more.announce.group, set()).add(name)
         if config is not None:
             self._granted[name] = tuple(map(prefix_text, config.routed))
             for prefix in self._granted[name]:
                 self._granted_to.setdefault(prefix, set()).add(name)
 
+    # -- failover
+
+    def _tied(self, group: Group) -> list[str]:
+        """Return the prefixes of a failover's jails: those that are announced here; where none is, all that are granted."""
+        names = {*group.jails, *(name for each in group.groups for name in self._members.get(each, ()))}
+        told = [
+            prefix_text(prefix)
+            for name in names
+            if name in self.workers
+            for prefix in self.workers[name].announcer.announced
+        ]
+        return told or [text for name in names for text in self._granted.get(name, ())]
+
+    def _told(self, name: str) -> Told | None:
+        """Return what a jail goes with; None where it goes with no failover."""
+        config = self._files.jails.get(name)
+        worker = self.workers.get(name)
+        announce = config.more.announce if config else worker.memory.announce if worker else Announce()
+        return self.failover.of_jail(name, announce)
+
+    def _turned(self, groups: Collection[str]) -> None:
+        """Have the jails that go with these announced as they are to be now, at once."""
+        for name, worker in self.workers.items():
+            told = self._told(name)
+            if told is not None and told.group.name in groups:
+                worker.reconsider()
+
+    def _failover_drained(self) -> tuple[Drain, str]:
+        """Return whether the host is drained, and why its failovers announce nothing at all any more."""
+        if UNTIL_BOOT in self._drains:
+            return Drain.SHUTDOWN, "" if UNTIL_BOOT in self._draining else self._drained("").barred
+        return Drain.HOST if EVERYTHING in self._drains else Drain.NO, ""
+
+    def _hand_over(self, keys: Iterable[str], within: float = math.inf) -> asyncio.Future[bool]:
+        """Have the other node of each pair take over, where the whole host is drained: CARP first, then the routes.
+
+        The future tells whether it has, once it has, or is out of time.
+        """
+        loop = asyncio.get_running_loop()
+        if not self.config.failover.groups or not {EVERYTHING, UNTIL_BOOT} & set(keys):
+            nothing: asyncio.Future[bool] = loop.create_future()
+            nothing.set_result(True)
+            return nothing
+        self.failover.news()
+        return asyncio.ensure_future(self.failover.handed_over(min(within, hand_over_within(self.config.failover))))
+
     def _drained(self, name: str) -> Drained:
         keys = [key for key in (UNTIL_BOOT, EVERYTHING, name) if key in self._drains]
+        if keys and name and self._told(name) is not None:
+            # its failover sees to a drain of the whole host, by CARP; at the end of a shutdown it goes in any case
+            keys = [key for key in keys if key == name or (key == UNTIL_BOOT and key not in self._draining)]
         handing = name in self._handing
         if not keys:
             return Drained(leaving=handing, handing=handing)
@@ -566,6 +647,7 @@ class Agent:
                     self._database(),
                     self._without_metrics,
                     *self.uplinks.problems,
+                    *self.failover.problems,
                     "ExaBGP runs with other peers than mobility.toml has: mobility reload"
                     if self.speaker.outdated
                     else "",
@@ -573,6 +655,7 @@ class Agent:
                 if text
             ],
             "uplinks": self.uplinks.describe() if self.uplinks.active else None,
+            "failover": self.failover.describe() if self.failover.active else None,
             "looked_at": self.looked_at,
             "bridge": self.speaker.connected,
             "sessions": self.speaker.describe(),
@@ -648,7 +731,17 @@ class Agent:
             "checks": self.health.describe(worker.name),
             "penalty": round(figure, 1),
             "silent": self.health.silent(worker.name),
+            "failover": self._goes_with(worker.name),
         }
+
+    def _goes_with(self, name: str) -> dict[str, str] | None:
+        """Return which failover a jail goes with, and how it is announced for that; None where it goes with none."""
+        told = self._told(name)
+        return (
+            {"name": told.group.name, "stance": str(told.ruling.stance if told.ruling else ""), "reason": told.reason}
+            if told
+            else None
+        )
 
     def _owner(self, name: str) -> str | None:
         """Return the router id of the host that has claimed a jail last."""
@@ -745,10 +838,14 @@ class Agent:
         self._note_drains(fresh, until)
         affected = [worker for name, worker in self.workers.items() if not names or name in names]
         prefixes = {prefix for worker in affected for prefix in worker.announcer.announced}
+        before = {*self.failover.announced}
+        # CARP is asked to go elsewhere while the others say that they are about to leave
+        handing = self._hand_over(fresh)
         if fresh and prefixes:
             await self._woken(affected)
             await self.speaker.settled(tuple(prefixes), settings.settle_for)
             await asyncio.sleep(max(0.0, until - time.monotonic()))
+        handed = await handing
         if ended := sorted(key for key in keys if key not in self._drains):
             raise ControlError(f"undrained before anything was withdrawn: {', '.join(ended)}")
         for key in keys:
@@ -757,8 +854,15 @@ class Agent:
         affected = [worker for name, worker in self.workers.items() if not names or name in names]
         prefixes |= {prefix for worker in affected for prefix in worker.announcer.announced}
         await self._woken(affected)
+        prefixes |= before
         settled = await self.speaker.settled(tuple(prefixes), settings.settle_for)
-        return {"drained": sorted(keys), "withdrawn": sorted(map(address, prefixes)), "acknowledged": settled}
+        still = {prefix for worker in affected for prefix in worker.announcer.announced} | {*self.failover.announced}
+        return {
+            "drained": sorted(keys),
+            "withdrawn": sorted(map(destination, prefixes - still)),
+            "acknowledged": settled,
+            "handed_over": handed,
+        }
 
     async def _drain_until_boot(self, names: set[str], within: object) -> dict[str, Any]:
         """Withdraw everything within so many seconds, without a command on the host: it is shutting down."""
@@ -767,20 +871,33 @@ class Agent:
         end = time.monotonic() + within
         until = time.monotonic() + min(self.config.agent.drain_for, within / 3)
         self._note_drains([UNTIL_BOOT], until)
+        handing = self._hand_over([UNTIL_BOOT], 2 / 3 * within if self.speaker.connected else 0.0)
         prefixes = tuple(prefix for worker in self.workers.values() for prefix in worker.announcer.announced)
         if prefixes and self.speaker.connected:
             for worker in self.workers.values():
                 worker.announcer.leave()
             await self.speaker.settled(prefixes, until - time.monotonic())
             await asyncio.sleep(max(0.0, until - time.monotonic()))
+        reason = self._drained("").barred
+        alone = [worker for name, worker in self.workers.items() if self._told(name) is None] if reason else []
+        withdrawn = [prefix for worker in alone for prefix in worker.withdraw(reason)]
+        # what goes with a failover stays until the other node has taken over, if there is one
+        handed = await handing
         self._draining.pop(UNTIL_BOOT, None)
         if UNTIL_BOOT not in self._drains:
-            raise ControlError("the drain was ended by an undrain before anything was withdrawn")
+            self.failover.news()
+            raise ControlError("the drain was ended by an undrain before everything was withdrawn")
         reason = self._drained("").barred
-        withdrawn = [prefix for worker in self.workers.values() for prefix in worker.withdraw(reason)]
+        withdrawn += [prefix for worker in self.workers.values() for prefix in worker.withdraw(reason)]
+        withdrawn += self.failover.leave()
         left = end - time.monotonic() if self.speaker.connected else 0.0
         settled = not withdrawn or await self.speaker.settled(tuple(withdrawn), max(0.0, left))
-        return {"drained": [UNTIL_BOOT], "withdrawn": sorted(map(address, withdrawn)), "acknowledged": settled}
+        return {
+            "drained": [UNTIL_BOOT],
+            "withdrawn": sorted(map(destination, withdrawn)),
+            "acknowledged": settled,
+            "handed_over": handed,
+        }
 
     def _note_drains(self, keys: Iterable[str], until: float) -> None:
         for key in keys:
@@ -803,6 +920,7 @@ class Agent:
             self._drains.pop(key, None)
             self.store.undrain(key)
             self.store.note("" if key in (EVERYTHING, UNTIL_BOOT) else key, "undrain", "")
+        self.failover.news()
         await self._woken(list(self.workers.values()))
         return {"undrained": sorted(keys), "still_drained": sorted(self._drains)}
 
@@ -875,6 +993,8 @@ class Agent:
             worker = self.workers.get(name)
             if not cancel and (worker is None or not worker.announcer.announced):
                 raise ControlError(f"jail {name} is not announced here: mobility status {name}")
+            if not cancel and self._told(name) is not None:
+                raise ControlError(f"jail {name} goes with a failover, both nodes announce it: mobility drain")
             if not cancel and worker is not None and worker.announcer.ruling is None:
                 raise ControlError(f"jail {name} is anycast: nobody owns it, so stop it here and start it there")
         self._hand(names, ended=cancel)
@@ -1003,5 +1123,6 @@ def _line(name: str, addresses: Iterable[Prefix], **more: Any) -> dict[str, Any]
         "checks": [],
         "silent": [],
         "penalty": 0.0,
+        "failover": None,
     }
     return line | more

@@ -22,7 +22,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeAlias
 
 from netaddr import IPNetwork
@@ -61,6 +61,8 @@ class Announce:
     prepend: int = 0
     next_hop_ipv4: str | None = None
     next_hop_ipv6: str | None = None
+    group: str = field(default="", compare=False)
+    """The group that its file names, "" where it names none: a [failover.NAME] may hold all of a group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,7 @@ def read(data: Mapping[str, Any], source: str, terms: Terms, complain: Complain)
     if "identity" in data and not (isinstance(identity, str) and _IDENTITY.fullmatch(identity)):
         complain(f"{source}: identity", identity, "must be up to 255 printable ASCII characters without blanks")
         identity = ""
-    return Announce(identity=identity, **settings)
+    return Announce(identity=identity, group=name if isinstance(name, str) else "", **settings)
 
 
 def read_groups(data: object, administrator: int, complain: Complain) -> Terms:

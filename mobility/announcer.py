@@ -20,6 +20,7 @@ from mobility.model import GRACEFUL_SHUTDOWN, Attributes, Prefix
 if TYPE_CHECKING:
     from mobility.bgp.ledger import Ledger
     from mobility.bgp.speaker import Speaker
+    from mobility.failover.manager import Failover, Told
     from mobility.metrics import Metrics
     from mobility.store import Store
 
@@ -37,25 +38,37 @@ class Fabric:
     ledger: Ledger
     store: Store
     metrics: Metrics
+    failover: Failover
 
 
 class Announcer:
     """One jail's routes in the fabric."""
 
-    __slots__ = ("_fabric", "_first", "_name", "announced", "ruling", "since")
+    __slots__ = ("_fabric", "_first", "_name", "announced", "failover", "ruling", "since")
 
     def __init__(self, name: str, fabric: Fabric, since: float) -> None:
         """`since` is when the jail was announced or withdrawn last (UTC, seconds)."""
         self.announced: dict[Prefix, Attributes] = {}
         self.ruling: Ruling | None = None
         """What was ruled last on who owns the jail; None where no ownership is claimed."""
+        self.failover: Told | None = None
+        """What the jail went with last, and how that is announced; None where it goes with no failover."""
         self.since = since
         self._name = name
         self._fabric = fabric
         self._first = True
 
     def may(self, config: JailConfig, wanted: tuple[Prefix, ...], memory: Memory) -> tuple[tuple[Prefix, ...], Memory]:
-        """Return what of `wanted` this host may announce, and the memory with what it has claimed."""
+        """Return what of `wanted` this host may announce, and the memory with what it has claimed.
+
+        What goes with a failover is announced by both nodes of a pair: nobody owns it, CARP says who is preferred.
+        """
+        self.failover = self._fabric.failover.of_jail(self._name, config.more.announce)
+        if self.failover is not None:
+            self.ruling = None
+            # what was claimed before it went with the failover is claimed no more
+            memory = replace(memory, held=Held()) if memory.held != Held() else memory
+            return wanted if self.failover.announced else (), memory
         if config.more.announce.anycast:
             self.ruling = None
             return wanted, memory
@@ -130,6 +143,9 @@ class Announcer:
 
     def _attributes(self, config: JailConfig, memory: Memory, *, leaving: bool, handing: bool) -> Attributes:
         announce, communities = config.more.announce, (GRACEFUL_SHUTDOWN,) if leaving else ()
+        told = self._fabric.failover.of_jail(self._name, announce)
+        if told is not None:
+            announce = self._fabric.failover.attributes(announce, told)
         if announce.anycast:
             return announcement.attributes(announce, communities=communities)
         claim = self._fabric.ledger.communities(self.identity(config), memory.held, handing=handing)
@@ -137,13 +153,29 @@ class Announcer:
         return announcement.attributes(announce, communities=communities, large_communities=claim, med=med)
 
     def leave(self) -> None:
-        """Announce what is announced with GRACEFUL_SHUTDOWN: it will be withdrawn soon."""
+        """Announce what is announced with GRACEFUL_SHUTDOWN: it will be withdrawn soon; a failover hands it over instead."""
+        if self.failover is not None:
+            return
         for prefix, attributes in self.announced.items():
             if GRACEFUL_SHUTDOWN not in attributes.communities:
                 communities = (*attributes.communities, GRACEFUL_SHUTDOWN)
                 self.announced[prefix] = replace(attributes, communities=communities, local_preference=0)
                 with suppress(ValueError):  # host.allowed has it no more: the speaker withdraws it already
                     self._fabric.speaker.want(prefix, self.announced[prefix])
+
+    @property
+    def reason(self) -> str:
+        """Why not all of it may be announced, or not as preferred: what was ruled last; "" where it may."""
+        if self.failover is not None:
+            return self.failover.reason
+        return self.ruling.reason if self.ruling is not None else ""
+
+    @property
+    def undecided(self) -> bool:
+        """Whether it is not known yet what may be announced: what stands in the fabric may be ours, of before a restart."""
+        if self.failover is not None:
+            return self.failover.ruling is None
+        return self.ruling is not None and self.ruling.kind is Kind.WAITING
 
     def withdraw(self, prefixes: Iterable[Prefix], why: str) -> list[Prefix]:
         """Withdraw `prefixes`, also those of which only the fabric knows; return those that this agent had announced."""

@@ -16,6 +16,7 @@ from typing import Any
 
 from mobility import __version__, config, control, doctor, logs
 from mobility.doctor import bgp as sessions
+from mobility.failover.policy import hand_over_within
 from mobility.hooks import command as hooks
 from mobility.hooks.edit import DEFAULT_HOOK
 from mobility.jails.sources import Sources, contested
@@ -270,7 +271,7 @@ def _status(options: argparse.Namespace, loaded: config.Config) -> int:
     print(f"host {host['name']}: agent pid {host['pid']}, {_sessions(host)}")
     for name in host["drained"]:
         print(f"drained: {_drained(name)}")
-    for line in _default_routes(host):
+    for line in (*_default_routes(host), *_failover(host)):
         print(line)
     for problem in host["problems"]:
         print(f"problem: {problem}")
@@ -301,12 +302,33 @@ def _default_routes(host: dict[str, Any]) -> Iterator[str]:
         yield f"{family} default route: {', '.join(shown) or 'none'}"
 
 
+def _failover(host: dict[str, Any]) -> Iterator[str]:
+    """Yield a line for each failover, one for pfsync, and those that say whose demotion is whose."""
+    failover = host.get("failover")
+    if failover is None:
+        return
+    for group in failover["groups"]:
+        vhids = ", ".join(f"{vhid} {state or 'not there'}" for vhid, state in group["vhids"].items())
+        yield f"failover {group['name']}: {group['stance'] or 'undecided'} ({vhids}): {group['reason']}"
+        for prefix, peers in group["services"].items():
+            yield f"failover {group['name']}: {prefix}: {', '.join(f'{p} {s}' for p, s in peers.items()) or 'no peer'}"
+    pfsync = failover["pfsync"]
+    if pfsync is not None:
+        step = {True: "in step", False: "not in step", None: "off"}[pfsync["syncok"]]
+        yield f"pfsync: {step} ({pfsync['syncdev'] or 'no syncdev'}, {pfsync['syncpeer'] or 'no syncpeer'})"
+    demotion = failover["demotion"]
+    yield from demotion["lines"]
+    if demotion["ours"] and demotion["reason"]:
+        yield f"demoted: {demotion['reason']}"
+
+
 def _aside(jail: dict[str, Any]) -> str:
     """Return what there is to say of a jail that is announced."""
     handing = ["is handed over: stop it here"] if jail["handing"] else []
     handing += ["has moved too often and is frozen: mobility release"] if jail["frozen"] else []
     silent = [f"announced, though silent: {' '.join(jail['silent'])}"] if jail["silent"] and jail["announced"] else []
-    return "; ".join(handing + silent)
+    failover = [jail["failover"]["reason"]] if jail.get("failover") and jail["failover"]["reason"] else []
+    return "; ".join(handing + silent + failover)
 
 
 def _sessions(host: dict[str, Any]) -> str:
@@ -367,6 +389,7 @@ def _drain(options: argparse.Namespace, loaded: config.Config) -> int:
         return _misused("--within goes with --until-boot; agent.drain_for and agent.settle_for bound other drains")
     else:
         within = loaded.agent.drain_for + 4 * loaded.agent.settle_for + loaded.agent.command_timeout
+        within += hand_over_within(loaded.failover)
         answer = control.request(loaded.control_socket, "drain", answer_within=within, names=options.names)
     if options.json:
         _print_json(answer)
@@ -379,7 +402,9 @@ def _drain(options: argparse.Namespace, loaded: config.Config) -> int:
         else:
             why = "ExaBGP has not acknowledged every withdrawal, routers may still send packets here: mobility status"
             print(f"mobility: {count} addresses are to be withdrawn, but {why}; {until}", file=sys.stderr)
-    return EX_OK if answer["acknowledged"] else EX_FAILED
+        if not answer.get("handed_over", True):
+            print("mobility: no other node has taken every failover over: see mobility status", file=sys.stderr)
+    return EX_OK if answer["acknowledged"] and answer.get("handed_over", True) else EX_FAILED
 
 
 def _misused(what: str) -> int:

@@ -20,10 +20,15 @@ from typing import Any, TypeVar
 from netaddr import IPNetwork
 
 from mobility.announcement import Terms, read_groups
+from mobility.bgp.grammar import MAX_PREPEND
 from mobility.bgp.ownership import DEFAULT_ADMINISTRATOR
 from mobility.damping import Policy as DampingPolicy
 from mobility.events.spool import hooks_section_readable
-from mobility.model import Prefix, martian, network_prefix
+from mobility.failover.model import Vhid, vhid
+from mobility.failover.policy import SHORTEST, WHEN_BACKUP
+from mobility.failover.policy import Group as FailoverGroup
+from mobility.failover.policy import Settings as Failover
+from mobility.model import Prefix, jail_name, martian, network_prefix
 
 DEFAULT_PATH = Path("/usr/local/etc/mobility/mobility.toml")
 FOREVER = "forever"
@@ -81,6 +86,7 @@ class Paths:
     run: Path
     state: Path
     jails_d: Path
+    devd: Path = Path("/var/run/devd.seqpacket.pipe")
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +237,8 @@ class Config:
     health: Health
     terms: Terms = field(default_factory=Terms)
     """What jails' files may refer to: the groups."""
+    failover: Failover = field(default_factory=Failover)
+    """What goes with this host's CARP addresses."""
 
     @property
     def control_socket(self) -> Path:
@@ -557,7 +565,20 @@ def parse(data: Mapping[str, Any], path: Path) -> tuple[Config, list[Problem]]:
     The `Config` may be used only when that list is empty.
     """
     problems: list[Problem] = []
-    known = ("host", "paths", "managers", "hooks", "agent", "metrics", "bgp", "ownership", "damping", "health", "group")
+    known = (
+        "host",
+        "paths",
+        "managers",
+        "hooks",
+        "agent",
+        "metrics",
+        "bgp",
+        "ownership",
+        "damping",
+        "health",
+        "group",
+        "failover",
+    )
     for key in data:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
@@ -579,6 +600,7 @@ def parse(data: Mapping[str, Any], path: Path) -> tuple[Config, list[Problem]]:
         run=section.take("run", _path, Path("/var/run/mobility")),
         state=section.take("state", _path, Path("/var/db/mobility")),
         jails_d=section.take("jails_d", _path, Path("/usr/local/etc/mobility/jails.d")),
+        devd=section.take("devd", _path, Path("/var/run/devd.seqpacket.pipe")),
     )
     section.finish()
 
@@ -646,7 +668,10 @@ def parse(data: Mapping[str, Any], path: Path) -> tuple[Config, list[Problem]]:
         ownership.administrator,
         lambda key, value, remedy: problems.append(Problem(key, value, remedy)),
     )
-    return Config(path, host, paths, managers, hooks, agent, metrics, bgp, ownership, damping, health, terms), problems
+    failover = _failover(data.get("failover", {}), host, bgp, terms, problems)
+    return Config(
+        path, host, paths, managers, hooks, agent, metrics, bgp, ownership, damping, health, terms, failover
+    ), problems
 
 
 def _health(table: object, problems: list[Problem]) -> Health:
@@ -692,6 +717,90 @@ def _damping(table: object, problems: list[Problem]) -> DampingPolicy:
         # each is right by itself: now together
         problems += [Problem("damping", None, mistake) for mistake in policy.mistakes]
     return policy
+
+
+def _failover(data: object, host: Host, bgp: Bgp, terms: Terms, problems: list[Problem]) -> Failover:
+    if not isinstance(data, Mapping):
+        problems.append(Problem("failover", data, "must be tables: write each as [failover.NAME]"))
+        return Failover()
+    groups = []
+    for name, table in data.items():
+        key = f"failover.{name}"
+        try:
+            _name(name)
+        except ValueError as error:
+            problems.append(Problem(key, None, f"its name {error}"))
+        group = _failover_group(name, table, problems)
+        groups.append(group)
+        wrong = {problem.key for problem in problems} & {f"{key}.{what}" for what in ("jails", "groups", "services")}
+        if not (group.jails or group.groups or group.services or wrong):
+            remedy = "goes with nothing: name what follows its vhids in jails, groups or services"
+            problems.append(Problem(key, None, remedy))
+        for each in group.groups:
+            if terms.group(each) is None:
+                known = ", ".join(known for known, _ in terms.groups) or "none"
+                problems.append(Problem(f"{key}.groups", each, f"is no group; the groups ([group.NAME]): {known}"))
+        for prefix in group.services:
+            if host.allowed and not allows(host.allowed, prefix):
+                remedy = "lies outside host.allowed: widen that, or take it out"
+                problems.append(Problem(f"{key}.services", str(prefix), remedy))
+        if group.min_sessions > len(bgp.peers) > 0:
+            remedy = f"there are {len(bgp.peers)} peers: the fabric would always be lost; set it to that at most"
+            problems.append(Problem(f"{key}.min_sessions", group.min_sessions, remedy))
+    for what in ("jails", "groups", "services"):
+        seen: dict[object, str] = {}
+        for group in groups:
+            for each in getattr(group, what):
+                if seen.setdefault(each, group.name) != group.name:
+                    remedy = f"is failover.{seen[each]}'s already: it can follow one only"
+                    problems.append(Problem(f"failover.{group.name}.{what}", str(each), remedy))
+    return Failover(tuple(groups))
+
+
+def _failover_group(name: str, table: object, problems: list[Problem]) -> FailoverGroup:
+    section, usual = _Section(f"failover.{name}", table, problems), FailoverGroup(name, ())
+    group = FailoverGroup(
+        name=name,
+        vhids=section.take("vhids", _once(_vhid, "1@igb0", least=1), (), required=True),
+        jails=section.take("jails", _once(_jail, "web1"), ()),
+        groups=section.take("groups", _once(_name, "dns"), ()),
+        services=section.take("services", _once(_allowed, "198.51.100.32/28"), ()),
+        when_backup=section.take("when_backup", _one_of(*WHEN_BACKUP), usual.when_backup),
+        pfsync=section.take("pfsync", _flag, usual.pfsync),
+        sync_within=section.take("sync_within", _seconds(0, 3600), usual.sync_within),
+        hand_over_within=section.take("hand_over_within", _seconds(SHORTEST, 3600), usual.hand_over_within),
+        min_sessions=section.take("min_sessions", _integer(0, 1000), usual.min_sessions),
+        hold=section.take("hold", _seconds(0, 3600), usual.hold),
+        hold_down=section.take("hold_down", _seconds(0, 86400), usual.hold_down),
+        # more does not count: 240 is the most that advskew and demotion are together (ip_carp.c, CARP_MAXSKEW)
+        demotion=section.take("demotion", _integer(1, 240), usual.demotion),
+        prepend=section.take("prepend", _integer(1, MAX_PREPEND), usual.prepend),
+    )
+    section.finish()
+    return group
+
+
+def _once(read: Callable[[Any], T], example: str, *, least: int = 0) -> Callable[[Any], tuple[T, ...]]:
+    """Read a list in which nothing stands twice."""
+
+    def reader(value: Any) -> tuple[T, ...]:
+        found = _list(read)(value)
+        if len(found) < least:
+            raise ValueError(f'must not be empty: ["{example}"]')
+        twice = [each for index, each in enumerate(found) if each in found[:index]]
+        if twice:
+            raise ValueError(f"has {twice[0]} twice")
+        return found
+
+    return reader
+
+
+def _vhid(value: Any) -> Vhid:
+    return vhid(_some_text(value))
+
+
+def _jail(value: Any) -> str:
+    return jail_name(_some_text(value))
 
 
 def _tables(value: Any) -> tuple[Mapping[str, Any], ...]:

@@ -130,11 +130,44 @@ class _Now(Collector):
             (),
             {(): bool(self.state.get("bridge"))},
         )
+        yield from self._failover()
         yield _family(
             "mobility_draining",
             "Whether this host, or a jail on it, is being drained.",
             (),
             {(): bool(self.state.get("drained"))},
+        )
+
+    def _failover(self) -> Iterable[Metric]:
+        """Tell of failover where there is any."""
+        failover = self.state.get("failover")
+        if failover is None:
+            return
+        groups, pfsync, demotion = failover["groups"], failover["pfsync"], failover["demotion"]
+        yield _family(
+            "mobility_failover_stance",
+            "1 for how each failover's prefixes are announced now.",
+            ("failover", "stance"),
+            {(group["name"], group["stance"]): 1 for group in groups if group["stance"]},
+        )
+        yield _family(
+            "mobility_carp_state",
+            "1 for the state of each vhid of a failover; an empty one is of a vhid that is not there.",
+            ("vhid", "state"),
+            {(vhid, state): 1 for group in groups for vhid, state in group["vhids"].items()},
+        )
+        total = demotion["total"]
+        yield _family(
+            "mobility_carp_demotion",
+            "What has been added to net.inet.carp.demotion, by whom.",
+            ("by",),
+            {} if total is None else {("mobility",): demotion["ours"], ("others",): total - demotion["ours"]},
+        )
+        yield _family(
+            "mobility_pfsync_in_step",
+            "Whether pfsync has all states of the other node, where a failover asks for them.",
+            (),
+            {} if pfsync is None else {(): pfsync["syncok"] is True},
         )
 
 
@@ -172,6 +205,7 @@ class Metrics:
         self._announcements = counter("mobility_announcements", "Routes that were announced.")
         self._withdrawals = counter("mobility_withdrawals", "Routes that were withdrawn.")
         self._ownership = counter("mobility_ownership_refusals", "Jails that were not, or no longer, owned.", "kind")
+        self._turns = counter("mobility_failover_turns", "Turns of failovers to another stance.", "failover", "stance")
         self._events = counter("mobility_events", "Events from the hooks.", "phase")
         self._event_to_announced = Histogram(
             "mobility_event_to_announced_seconds",
@@ -211,6 +245,10 @@ class Metrics:
         self._command_seconds.labels(name).observe(seconds)
         if failed:
             self._command_failures.labels(name).inc()
+
+    def turned(self, failover: str, stance: str) -> None:
+        """Count that a failover's prefixes are announced otherwise."""
+        self._turns.labels(failover, stance).inc()
 
     def ownership(self, kind: str) -> None:
         """Count a ruling by which a jail is not, or no longer, owned by this host."""

@@ -44,6 +44,9 @@ def compare(old: Config, new: Config) -> Changes:
         if not dataclasses.is_dataclass(before) or not dataclasses.is_dataclass(after):
             refused.append(_restart(section, AGENT))
             continue
+        if section == "failover":
+            refused += _failover(old, new)
+            continue
         for name in (field.name for field in dataclasses.fields(before)):
             if getattr(before, name) == getattr(after, name) or (section, name) in _TAKEN | _SAID:
                 continue
@@ -58,6 +61,14 @@ def compare(old: Config, new: Config) -> Changes:
 def _restart(key: str, service: str) -> str:
     services = (EXABGP, AGENT) if service == EXABGP else (AGENT,)
     return f"{key} is read at the start only: {'; '.join(f'service {each} restart' for each in services)}"
+
+
+def _failover(old: Config, new: Config) -> list[str]:
+    """Return what differs in [failover.*]: all of it is woven into what CARP and BGP have been told."""
+    before, after = ({group.name: group for group in each.failover.groups} for each in (old, new))
+    return [
+        _restart(f"failover.{name}", AGENT) for name in sorted({*before, *after}) if before.get(name) != after.get(name)
+    ]
 
 
 def _prefixes(old: Config, new: Config) -> list[str]:

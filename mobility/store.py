@@ -26,7 +26,7 @@ from mobility.uplinks import Way
 
 log = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 BUSY_TIMEOUT = 0.05
 """Seconds to wait for somebody else's lock on the file: the agent's loop stands still meanwhile."""
 _JAILS = "CREATE TABLE jail (name TEXT PRIMARY KEY, boot TEXT NOT NULL, memory TEXT NOT NULL) WITHOUT ROWID;"
@@ -35,9 +35,11 @@ CREATE TABLE ownership (name TEXT PRIMARY KEY, record TEXT NOT NULL) WITHOUT ROW
 CREATE TABLE handing (name TEXT PRIMARY KEY, boot TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE uplink (boot TEXT PRIMARY KEY, ways TEXT NOT NULL) WITHOUT ROWID;
 """
+_SINCE_4 = "CREATE TABLE kept (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;"
 _SCHEMA = f"""
 {_JAILS}
 {_SINCE_3}
+{_SINCE_4}
 CREATE TABLE drain (name TEXT PRIMARY KEY, since REAL NOT NULL, boot TEXT) WITHOUT ROWID;
 CREATE TABLE history (
     id INTEGER PRIMARY KEY, at REAL NOT NULL, jail TEXT NOT NULL, what TEXT NOT NULL, detail TEXT NOT NULL
@@ -56,7 +58,7 @@ DROP TABLE jail_1;
 ALTER TABLE drain ADD COLUMN boot TEXT;
 """  # noqa: S608  # made of constants
 """Version 1 kept what is remembered in columns; its rejects and grants are addresses with blanks between."""
-_UPGRADES = {1: _FROM_1, 2: _SINCE_3}
+_UPGRADES = {1: _FROM_1, 2: _SINCE_3, 3: _SINCE_4}
 """By version: what brings it to the next."""
 EVERYTHING = "*"
 """The drain of the whole host, beside those of single jails."""
@@ -160,6 +162,17 @@ class Store:
         with self._writing():
             self._db.execute("DELETE FROM handing")
             self._db.executemany("INSERT INTO handing VALUES (?, ?)", [(name, self._boot) for name in jails])
+
+    def kept(self, name: str) -> Any:
+        """Return what was kept under a name, None where nothing was."""
+        row = self._db.execute("SELECT value FROM kept WHERE name = ?", (name,)).fetchone()
+        return None if row is None else json.loads(row[0])
+
+    def keep(self, name: str, value: Any) -> bool:
+        """Keep a value that JSON can hold under a name; tell whether that could be done."""
+        with self._writing():
+            self._db.execute("REPLACE INTO kept VALUES (?, ?)", (name, _json(value)))
+        return not self.last_error
 
     def uplinks(self) -> frozenset[Way]:
         """Return the default routes that the agent has made since this boot."""

@@ -278,26 +278,30 @@ class Worker:
         self.wake()
 
     def reconsider(self) -> None:
-        """Let go, or claim again, at once and without a look: the fabric shows something new about its prefixes."""
+        """Let go, claim again, or have it announced otherwise, at once and without a look.
+
+        The fabric shows something new about its prefixes, or what it goes with has turned.
+        """
         config, announced = self._config, tuple(self.announcer.announced)
         if not announced or config is None:
             ruling = self.announcer.ruling
-            if self._fit and ruling is not None and ruling.kind is not Kind.HELD:
+            held_back = ruling is not None and ruling.kind is not Kind.HELD
+            if self._fit and (held_back or self.announcer.failover is not None):
                 self.reassess()
             return
         before = self.memory.held
         due = tuple(dict.fromkeys((*self._due, *announced)))
         owned, self.memory = self.announcer.may(config, due, self.memory)
         self._lose_the_rest()
-        ruling = self.announcer.ruling
-        gone = [prefix for prefix in announced if prefix not in owned]
-        if gone and ruling is not None:
-            self.announcer.withdraw(gone, ruling.reason)
+        decided = self.announcer.failover is None or not self.announcer.undecided
+        gone = [prefix for prefix in announced if prefix not in owned] if decided else []
+        if gone:
+            self.announcer.withdraw(gone, self.announcer.reason)
             self._suspended = True
         if gone or len(owned) > len(announced):
             # the rest of it is lost, or has become ours
             self.reassess()
-        if self.memory.held.claim != before.claim and not gone:
+        if not gone and (self.memory.held.claim != before.claim or self.announcer.failover is not None):
             # at once, also while a command runs for what joins: the higher claim is what shows the others who owns it
             told = tuple(prefix for prefix in announced if prefix in owned)
             self._announce(told, config, self._shared.drained(self.name))
@@ -602,9 +606,9 @@ class Worker:
             return ()
         owned, self.memory = self.announcer.may(config, self._due, self.memory)
         self._lose_the_rest()
-        ruling = self.announcer.ruling
-        if ruling is not None and ruling.reason and ruling.reason not in self.target.reason:
-            reason = "; ".join(filter(None, [self.target.reason, ruling.reason]))
+        reason = self.announcer.reason
+        if reason and reason not in self.target.reason:
+            reason = "; ".join(filter(None, [self.target.reason, reason]))
             self.target = Target(Stand.ANNOUNCED if owned else Stand.WIRED, reason)
         return owned
 
@@ -682,8 +686,7 @@ class Worker:
         granted = config.routed if config else ()
         routed = links.wired_prefixes(view, self._link(view, config), services)
         known = {*self.announcer.announced, *(p for p in routed if p not in granted), *granted} - stays
-        ruling = self.announcer.ruling
-        if self._fit and ruling is not None and ruling.kind is Kind.WAITING:
+        if self._fit and self.announcer.undecided:
             # what stands in the fabric may be ours, of before the database was lost: nobody knows yet
             known &= self.announcer.announced.keys()
         leaving = {prefix for prefix in known if not self._held_elsewhere(prefix)}

@@ -573,6 +573,11 @@ class Speaker:
             return RouteState(State.ANNOUNCED)
         return RouteState(State.SENDING, slow)
 
+    @property
+    def differing(self) -> int:
+        """How many routes are not as they should be, over all peers."""
+        return sum(member.rib.differing for member in self._members.values())
+
     def counts(self) -> dict[str, int]:
         """Return how many routes are desired, acknowledged, not as they should be, held back; over all peers.
 
@@ -588,7 +593,7 @@ class Speaker:
         return {
             "desired": len(self._desired),
             "acknowledged": sum(len(member.rib.book) for member in members),
-            "differing": sum(member.rib.differing for member in members),
+            "differing": self.differing,
             "held_back": held,
             "over_limit": len(self._over),
             "received": sum(len(member.received) for member in members),

@@ -24,8 +24,9 @@ from typing import Any, TypeVar
 from mobility import control
 from mobility.bgp import conf, run
 from mobility.config import DEFAULT_PATH, INTERFACE, Config, Peer
-from mobility.doctor import bgp, clock, jails, kernel, look, ownership, uplinks
+from mobility.doctor import bgp, clock, failover, jails, kernel, look, ownership, uplinks
 from mobility.doctor.verdict import Level, Verdict, fail, healthy, ok
+from mobility.failover import watch
 from mobility.hooks.command import EDITORS
 from mobility.hooks.edit import DEFAULT_HOOK, Editor, Hook, HooksError, State
 from mobility.hooks.iocage import IocageEditor
@@ -44,8 +45,6 @@ WITHIN = 20.0
 """Seconds that one part may take."""
 NAME_WITHIN = 2.0
 """Seconds in which the host's own name should be resolved."""
-DEVD = Path("/var/run/devd.seqpacket.pipe")
-"""Where devd(8) tells of events."""
 TRIED = 3
 """Jails to which a route is tried."""
 T = TypeVar("T")
@@ -65,7 +64,7 @@ async def examine(config: Config, hook: Path = DEFAULT_HOOK) -> list[Verdict]:
         ("routes to jails", _origin(host)),
         ("uplinks", _uplinks(config, host)),
         ("pf", _pf(host)),
-        ("failover", _failover(host)),
+        ("failover", _failover(config, host)),
         ("host name", _host_name()),
         ("clock", _clock(host)),
         ("ExaBGP", _exabgp(config)),
@@ -195,10 +194,27 @@ async def _pf(host: Host) -> list[Verdict]:
     return [kernel.antispoof_verdict(info, rules)]
 
 
-async def _failover(host: Host) -> Iterable[Verdict]:
-    carp, pfsync = await asyncio.gather(*(_ask(host, "kldstat", "-q", "-m", name) for name in ("carp", "pfsync")))
+async def _failover(config: Config, host: Host) -> Iterable[Verdict]:
     (release,) = await _sysctls(host, "kern.osreldate")
-    return kernel.failover_verdicts(carp, pfsync, release, await aside(lambda: look.is_socket(DEVD)))
+    devd = await aside(lambda: look.is_socket(config.paths.devd))
+    groups = config.failover.groups
+    if not groups:
+        carp, pfsync = await asyncio.gather(*(_ask(host, "kldstat", "-q", "-m", name) for name in ("carp", "pfsync")))
+        return kernel.failover_verdicts(carp, pfsync, release, devd)
+    synced = any(group.pfsync for group in groups)
+    interfaces = {vhid.interface for group in groups for vhid in group.vhids}
+    number = release.stdout.strip()
+    told: Mapping[str, Any] | None = None
+    with contextlib.suppress(control.ControlError):
+        told = (await aside(lambda: control.request(config.control_socket, "status")))["host"].get("failover")
+    return failover.failover_verdicts(
+        {group.name: group.vhids for group in groups},
+        pfsync=synced,
+        seen=await watch.look(host, interfaces, pfsync=synced),
+        release=int(number) if number.isdecimal() else None,
+        devd=devd,
+        agent=told,
+    )
 
 
 async def _host_name() -> list[Verdict]:

@@ -15,6 +15,7 @@ from functools import cached_property, lru_cache
 from sys import intern
 from typing import Any
 
+from mobility.failover.model import MAX_VHID, STATES, Carp, Pfsync, Vhid
 from mobility.network import naming
 from mobility.network.command import Result
 
@@ -23,6 +24,12 @@ _FAMILIES = {"Internet": 4, "Internet6": 6}
 _HOST_MASK = "0xffffffff"
 _NOTHING: frozenset[str] = frozenset()
 _BRACKETS = re.compile(r"<([A-Z0-9_,]*)>")
+_CARP = re.compile(
+    rf"\tcarp: (?P<state>{'|'.join(STATES)}) vhid (?P<vhid>\d{{1,3}}) advbase (?P<base>\d{{1,3}}) advskew (?P<skew>\d{{1,3}})",
+    re.ASCII,
+)
+_PFSYNC = re.compile(r"(syncdev|syncpeer|version|syncok): (\S{1,64})", re.ASCII)
+_SYSCTL = re.compile(r"([a-z0-9_.]+): (-?\d{1,10})", re.ASCII)
 
 
 class OutputError(Exception):
@@ -166,6 +173,54 @@ def interfaces(text: str) -> dict[str, tuple[Interface, ...]]:
     if name:
         found.setdefault(name, []).append(fields.interface(name, up=up))
     return {name: tuple(several) for name, several in found.items()}
+
+
+def carps(name: str, text: str) -> tuple[Carp, ...]:
+    """Read the CARP states from `ifconfig NAME`, one interface's: of every vhid the last line that tells of it.
+
+    An interface that is not there has none. Lines are those of transcript 6-carp; FreeBSD 14 has another one below each,
+    with its peers (carp.c, carp_status).
+    """
+    found: dict[int, Carp] = {}
+    for line in text.splitlines():
+        match = _CARP.match(line)
+        if match and 0 < int(match["vhid"]) <= MAX_VHID:
+            number = int(match["vhid"])
+            found[number] = Carp(Vhid(name, number), match["state"], int(match["base"]), int(match["skew"]))
+    return tuple(found.values())
+
+
+def pfsync(text: str) -> Pfsync:
+    """Read `ifconfig pfsync0`, of 13 (transcript 7-pfsync) and of 14, where its version is shown (ifpfsync.c, pfsync_status).
+
+    A pfsync that is switched off, or that has no syncdev, says "syncok: 1" and is in step with nobody: that is left out.
+    """
+    header = _HEADER.match(text)
+    if header is None:
+        return Pfsync()
+    found: dict[str, str] = {}
+    for line in text.splitlines():
+        # a description, or a group, may hold anything
+        if line.startswith(("\tpfsync: ", "\tsyncdev: ", "\tsyncpeer: ", "\tmaxupd: ", "\tsyncok: ")):
+            found |= dict(_PFSYNC.findall(line))
+    up, syncdev = "UP" in header["flags"].split(","), found.get("syncdev", "")
+    runs = up and bool(syncdev)
+    syncok = {"0": False, "1": True}.get(found.get("syncok", "")) if runs else None
+    version = found.get("version", "")
+    return Pfsync(
+        present=True,
+        syncdev=syncdev,
+        syncpeer=found.get("syncpeer", ""),
+        syncok=syncok,
+        version=int(version) if version.isdecimal() else None,
+        bulk=None if syncok is None else not syncok,
+        up=up,
+    )
+
+
+def sysctls(text: str) -> dict[str, int]:
+    """Read `sysctl NAME ...`: the numbers by name; what is no number is left out."""
+    return {match[1]: int(match[2]) for line in text.splitlines() if (match := _SYSCTL.fullmatch(line))}
 
 
 class _Fields:

@@ -10,6 +10,7 @@ import pytest
 
 from mobility import config
 from mobility.config import Config
+from mobility.failover.policy import Group
 from mobility.reload import compare
 
 TEXT = """
@@ -104,11 +105,25 @@ def test_what_needs_a_restart_says_of_what(
     assert refused == f"{key} is read at the start only: {'; '.join(f'service {each} restart' for each in services)}"
 
 
+def test_failover_is_read_at_the_start_only(old: Config, tmp_path: Path) -> None:
+    gateways = '[failover.gw]\nvhids = ["1@igb0"]\nservices = ["198.51.100.32/28"]\n'
+    new = read(tmp_path, TEXT.replace("[bgp]", f"{gateways}[bgp]"))
+    for before, after in ((old, new), (new, old)):
+        changes = compare(before, after)
+        assert changes.taken == ()
+        assert changes.refused == ("failover.gw is read at the start only: service mobility restart",)
+    later = read(
+        tmp_path, TEXT.replace("[bgp]", f"{gateways}hold = 9\n[failover.dns]\nvhids = ['1@igb0']\njails = ['a']\n[bgp]")
+    )
+    assert [line.partition(" ")[0] for line in compare(new, later).refused] == ["failover.dns", "failover.gw"]
+
+
 def test_nothing_is_left_out(old: Config) -> None:
     """A section that is new here is refused, unless somebody has said that it is taken up."""
     for section in fields(Config):
         for setting in () if section.name == "path" else fields(getattr(old, section.name)):
-            new = replace(old, **{section.name: replace(getattr(old, section.name), **{setting.name: OTHER})})
+            other = (Group("gw", ()),) if setting.name == "groups" else OTHER
+            new = replace(old, **{section.name: replace(getattr(old, section.name), **{setting.name: other})})
             if (section.name, setting.name) not in TAKEN:
                 (refused,) = compare(old, new).refused
                 assert refused.startswith(f"{section.name}."), setting.name

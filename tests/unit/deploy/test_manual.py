@@ -178,6 +178,7 @@ def known_settings() -> dict[str, set[str]]:
     sections = [name for name in problem.remedy.partition("known: ")[2].split(", ") if name != "group"]
     data: dict[str, Any] = {name: {"?": 0} for name in sections}
     data["bgp"]["peer"] = [{"?": 0}]
+    data["failover"] = {"NAME": {"?": 0}}
     _, problems = config.parse(data, Path("mobility.toml"))
     found: dict[str, set[str]] = {}
     for problem in problems:
@@ -267,7 +268,7 @@ def test_every_default_is_told() -> None:
 
 def test_what_is_required_is_told() -> None:
     _, problems = config.parse({"bgp": {"peer": [{}]}}, Path("mobility.toml"))
-    required = {p.key.replace("[0]", "") for p in problems if "is missing" in p.remedy}
+    required = {p.key.replace("[0]", "") for p in problems if "is missing" in p.remedy} | {"failover.NAME.vhids"}
     assert {name for name, text in described().items() if "Required." in text} == required
 
 
@@ -286,6 +287,8 @@ def test_the_range_that_is_told_is_the_programs(name: str) -> None:
     ):
         number = float(value) if "." in value and not value.endswith(".0") else int(float(value))
         data: dict[str, Any] = {"bgp": {"peer": [{key: number}]}} if section == "bgp.peer" else {section: {key: number}}
+        if section == "failover.NAME":
+            data = {"failover": {"NAME": {key: number}}}
         _, problems = config.parse(data, Path("mobility.toml"))
         assert (name not in {problem.key.replace("[0]", "") for problem in problems}) == good, number
 

@@ -1,0 +1,1 @@
+"""Tests of CARP and pfsync in step with BGP."""
