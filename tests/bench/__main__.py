@@ -1,7 +1,8 @@
 """`make bench`: ours beside BIRD, GoBGP and raw ExaBGP, in one run and one topology.
 
 For single starts and in bulk, host a runs mobility; host b runs what it is compared with: BIRD that redistributes kernel
-routes, then ExaBGP with a pipe straight into it. At scale all of them run on host a, and host b takes its jails over.
+routes, then ExaBGP with a pipe straight into it. At scale all of them run on host a, and host b takes its jails over. A
+gateway pair fails over by ours and by a devd script that writes into ExaBGP's pipe.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from tests.bench import bulk, scale, start
+from tests.bench import bulk, failover, scale, start
 from tests.bench.figures import Figures
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -25,11 +26,13 @@ def main() -> int:
     parser.add_argument(
         "--received", type=int, default=100_000, help="routes of the fabric then (default: %(default)s)"
     )
+    parser.add_argument("--failovers", type=int, default=20, help="changes of the MASTER (default: %(default)s)")
     parser.add_argument("--idle", type=float, default=60.0, help="seconds of idling (default: %(default)s)")
     options = parser.parse_args()
     figures = Figures()
     start.measure(figures, options.starts)
     bulk.measure(figures, options.jails, options.idle)
+    failover.measure(figures, options.failovers)
     scale.measure(figures, options.scale, options.received, min(options.starts, 25))
     target = REPOSITORY / "build" / "bench.json"
     figures.write(target)

@@ -1,10 +1,10 @@
-"""The bench at scale, in small: that it runs, and gives every figure for everybody."""
+"""The bench at scale and of failover, in small: that it runs, and gives every figure for everybody."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.bench import scale
+from tests.bench import failover, scale
 from tests.bench.figures import Figures
 
 JAILS, RECEIVED, STARTS = 25, 200, 1
@@ -24,3 +24,13 @@ def test_the_bench_at_scale_in_small(capsys: pytest.CaptureFixture[str]) -> None
     assert figures.value("new_bridge_updates_sent") == 0
     table = capsys.readouterr().out.rpartition("to GoBGP\n")[2]
     assert [line.split()[0] for line in table.splitlines()][:3] == ["receive", "receive_cpu", "announce"]
+
+
+def test_the_bench_of_failover_in_small() -> None:
+    figures = Figures()
+    failover.measure(figures, 2, crashes=1)
+    measured = {figure.name for figure in figures.figures}
+    for who in ("", "script_"):
+        names = {f"failover_planned_lost_{who}ms", f"failover_crash_lost_{who}ms", f"carp_event_to_fib_{who}p50_ms"}
+        assert names <= measured
+    assert figures.value("failover_planned_lost_ms") == 0

@@ -67,6 +67,10 @@ class Node:
             self._prefix = self.ground.enter(self.name)
         return self._prefix
 
+    def forget(self) -> None:
+        """Look for its vnet anew: it has another one since it was last used."""
+        self._prefix = None
+
     def run(
         self, argv: Sequence[str | Path], *, check: bool = True, **options: Any
     ) -> subprocess.CompletedProcess[str]:
