@@ -1,7 +1,8 @@
-"""What every test shares: which are left out on a machine that is no Linux (see linux_only.py)."""
+"""What every test shares: which are left out on a machine that is no Linux (see linux_only.py), and the signals' defaults."""
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
@@ -11,6 +12,10 @@ from tests.linux_only import NOT_COLLECTED, SKIPPED
 
 HERE = Path(__file__).parent
 LINUX = sys.platform == "linux"
+# A script's background run ignores these two, and sh(1) can never trap what it was started to ignore: nor could the hooks.
+for _number, _default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _default)
 collect_ignore = [] if LINUX else list(NOT_COLLECTED)
 
 
