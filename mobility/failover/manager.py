@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from ipaddress import IPv4Address
@@ -26,7 +26,7 @@ from mobility.bgp.grammar import prefix_text
 from mobility.failover import accounting, policy, watch
 from mobility.failover.accounting import Add, Doubt, Keep, Record
 from mobility.failover.model import Seen, Vhid
-from mobility.failover.policy import Decision, Drain, Fabric, Group, Ruling, Stance
+from mobility.failover.policy import Decision, Drain, Fabric, Group, Role, Ruling, Stance
 from mobility.network.host import Host, Trouble
 
 if TYPE_CHECKING:
@@ -46,6 +46,10 @@ LOOKS = 3
 """Looks in a row while events come in between; the next ones are LOOK_APART later."""
 DOUBTED_FOR = 60.0
 """Seconds for which a vhid's events are not believed before a look, after one that was not so."""
+TURNS = 4
+"""Turns of a vhid that are believed before a look has gone by without an event: CARP makes no more in that time."""
+NEWS_APART = 0.2
+"""Seconds between two decisions about what the fabric says, at least: it may say much, and nothing of it is that urgent."""
 UNDECIDED = "waits for the first look at CARP"
 MEMORY, RECORD = "failover", "demotion"
 """Under which names the store keeps what is remembered."""
@@ -120,7 +124,7 @@ class Failover:
         self.settings = config.failover
         self._vhids = frozenset(vhid for group in self.settings.groups for vhid in group.vhids)
         self._pfsync = any(group.pfsync for group in self.settings.groups)
-        self._devd = watch.Devd(config.paths.devd, self.event, self._missed)
+        self._devd = watch.Devd(config.paths.devd, self.events, self._missed)
         self._stirred = asyncio.Event()
         self._eventful = False
         """Whether an event came since the look that is under way began."""
@@ -133,7 +137,14 @@ class Failover:
         """Set once the first decision was made."""
         self._waiters: set[asyncio.Event] = set()
         self._believed: dict[Vhid, str] = {}
+        self._turns: dict[Vhid, int] = {}
+        """How often each vhid's events were believed since a look that none came into."""
         self._doubted: dict[Vhid, float] = {}
+        self._most = 0
+        """How many sessions were up at once, at most."""
+        self._news_at = float("-inf")
+        self._later: asyncio.TimerHandle | None = None
+        """The decision about what the fabric has said since the last one."""
         self._announced: dict[Prefix, Stance] = {}
         self._refused: dict[Prefix, str] = {}
         self._told: tuple[str, ...] = ()
@@ -145,8 +156,8 @@ class Failover:
         """Whether the record could not be stored last."""
         self._place = ""
         memory, record = kept(MEMORY), kept(RECORD)
-        ours = isinstance(memory, Mapping) and memory.get("boot") == boot
-        self._memory = policy.recalled(memory.get("memory")) if ours else policy.Memory()
+        values = memory if isinstance(memory, Mapping) else {}
+        self._memory = policy.recalled(values.get("memory"), rebooted=values.get("boot") != boot)
         self._record: Record | None = accounting.recalled(record)
 
     # -- what the agent tells
@@ -159,22 +170,54 @@ class Failover:
             record is not None and bool(record.ours or record.pending or record.doubts)
         )
 
-    def event(self, vhid: Vhid, state: str) -> None:
-        """Take an event of devd's."""
-        if vhid not in self._vhids:
-            return
-        self._eventful = self._look_wanted = True
+    def events(self, told: Iterable[tuple[Vhid, str]]) -> None:
+        """Take what devd tells of, in its order."""
+        before = self.seen
+        for vhid, state in told:
+            if vhid in self._vhids:
+                self._event(vhid, state)
+        if self.seen is not before:
+            self._decide()
+
+    def _event(self, vhid: Vhid, state: str) -> None:
+        self._look_wanted = True
         self._stirred.set()
-        seen = self.seen
-        if seen is None or self._clock() < self._doubted.get(vhid, 0.0) or seen.state(vhid) in ("", state):
+        seen, now = self.seen, self._clock()
+        if now < self._doubted.get(vhid, 0.0):
+            return
+        self._eventful = True
+        if seen is None or seen.state(vhid) in ("", state):
+            return
+        turns = self._turns[vhid] = self._turns.get(vhid, 0) + 1
+        if turns > TURNS:
+            # a flood of them, which no look goes by without
+            self._doubt(vhid, f"{turns} turns at once", now)
             return
         self.seen = seen.turned(vhid, state)
         self._believed[vhid] = state
-        self._decide()
 
     def _missed(self) -> None:
         self._eventful = self._look_wanted = True
         self._stirred.set()
+
+    def _doubt(self, vhid: Vhid, why: str, now: float) -> None:
+        log.warning("an event was not so: looked at first from now on", extra={"vhid": str(vhid), "reason": why})
+        self._doubted[vhid] = now + DOUBTED_FOR
+
+    def fabric_news(self) -> None:
+        """Say that the fabric shows something else: decided at once, or soon, where that was done a moment ago."""
+        self._most = max(self._most, self._established())
+        if self._later is not None or not self.settings.groups:
+            return
+        left = self._news_at + NEWS_APART - self._clock()
+        if left <= 0:
+            self._fabric_has_told()
+        else:
+            self._later = asyncio.get_running_loop().call_later(left, self._fabric_has_told)
+
+    def _fabric_has_told(self) -> None:
+        self._later, self._news_at = None, self._clock()
+        self.news()
 
     def news(self) -> None:
         """Say that something may have changed about the fabric, the jails or a drain: decided at once."""
@@ -207,20 +250,30 @@ class Failover:
         self._waiters.add(news)
         try:
             async with asyncio.timeout(within):
-                while not self._gone() and self._ties.drained()[0] is not Drain.NO:
+                while not (self._gone() or self._stuck()) and self._ties.drained()[0] is not Drain.NO:
                     news.clear()
                     await news.wait()
         except TimeoutError:
-            return self._gone()
+            pass
         finally:
             self._waiters.discard(news)
-        return self._gone()
+        return self._gone() and all(map(self._taken_over, self.settings.groups))
 
     def _gone(self) -> bool:
-        if not self.settings.groups:
-            return True
         rulings = self.decision.groups.values() if self.decision else ()
-        return bool(rulings) and all(ruling.stance is Stance.WITHDRAWN for ruling in rulings)
+        return not self.settings.groups or (bool(rulings) and all(each.stance is Stance.WITHDRAWN for each in rulings))
+
+    def _stuck(self) -> bool:
+        """Tell whether it is the master and demotes itself for nothing: nobody will take over, however long one waits."""
+        seen, decision = self.seen, self.decision
+        if seen is None or seen.preempt is True or decision is None:
+            return False
+        return any(ruling.role is Role.MASTER for ruling in decision.groups.values())
+
+    def _taken_over(self, group: Group) -> bool:
+        """Tell whether there is another master: a host that shuts down withdraws without one, too."""
+        backup = self.decision is not None and self.decision.groups[group.name].role is Role.BACKUP
+        return backup or self._sees_other(group)
 
     @property
     def announced(self) -> tuple[Prefix, ...]:
@@ -241,18 +294,27 @@ class Failover:
         """Follow CARP until cancelled. Announcements and demotion stand when this ends."""
         if not self.settings.groups:
             self.decided.set()
-        listening = asyncio.create_task(self._devd.run(), name="devd") if self.settings.groups else None
+        tasks = [asyncio.create_task(self._settles(), name="carp")]
+        if self.settings.groups:
+            tasks.append(asyncio.create_task(self._devd.run(), name="devd"))
         try:
-            while True:
-                self._stirred.clear()
-                wait = await self.settle() if self.active else None
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(wait):
-                        await self._stirred.wait()
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()  # neither ends but by an error, which has to be known
         finally:
-            if listening is not None:
-                listening.cancel()
-                await asyncio.gather(listening, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            if self._later is not None:
+                self._later.cancel()
+
+    async def _settles(self) -> None:
+        while True:
+            self._stirred.clear()
+            wait = await self.settle() if self.active else None
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._stirred.wait()
 
     async def settle(self) -> float:
         """Look, where it is time to, decide, and see to the demotion; return in how many seconds to call again."""
@@ -263,7 +325,7 @@ class Failover:
             if now - self._looked_at >= LOOK_EVERY or (self._look_wanted and now - self._looked_at >= LOOK_APART):
                 await self._look()
             self._decide()
-            await self._account()
+            await _to_its_end(self._account())
             self._trouble = ""
         except Trouble as error:
             if str(error) != self._trouble:
@@ -289,13 +351,12 @@ class Failover:
                 break  # else it may show what was before the event
         else:
             self._look_wanted = True
-        now = self._clock()
-        for vhid, state in self._believed.items():
-            if seen.state(vhid) != state and not self._eventful:
-                log.warning(
-                    "an event was not so: looked at first from now on", extra={"vhid": str(vhid), "state": state}
-                )
-                self._doubted[vhid] = now + DOUBTED_FOR
+        if not self._eventful:
+            now = self._clock()
+            for vhid, state in self._believed.items():
+                if seen.state(vhid) != state:
+                    self._doubt(vhid, f"{state}, which a look did not show", now)
+            self._turns.clear()
         self._believed.clear()
         self.seen = seen
 
@@ -320,7 +381,7 @@ class Failover:
         # the routes did not wait for the disk
         for name in sorted(turned):
             ruling = self.decision.groups[name]
-            log.info("failover", extra={"group": name, "stance": str(ruling.stance), "reason": ruling.reason})
+            log.info("failover", extra={"failover": name, "stance": str(ruling.stance), "reason": ruling.reason})
             self._ties.note(f"failover {name}", f"{ruling.stance}: {ruling.reason}")
             self._ties.changed(name, str(ruling.stance))
         self._tell(self.decision.warnings)
@@ -330,21 +391,32 @@ class Failover:
         for waiter in self._waiters:
             waiter.set()
 
+    def _established(self) -> int:
+        return sum(session.up for session in self._speaker.sessions().values()) if self._speaker.connected else 0
+
     def _fabric(self) -> Fabric:
-        speaker = self._speaker
-        sessions = speaker.sessions()
+        established = self._established()
+        self._most = max(self._most, established)
+        unseen = {group.name: self._unseen(group) for group in self.settings.groups}
         return Fabric(
-            established=sum(session.up for session in sessions.values()) if speaker.connected else 0,
-            peers=len(sessions),
-            acknowledged=speaker.connected and not speaker.differing,
-            sees_other={group.name: self._sees_other(group) for group in self.settings.groups},
+            established=established,
+            peers=len(self._speaker.sessions()),
+            acknowledged=self._speaker.connected and not self._speaker.busy,
+            sees_other={name: prefix is None for name, prefix in unseen.items()},
+            unseen={name: prefix for name, prefix in unseen.items() if prefix},
             heard=self._ties.heard(),
+            told=self._speaker.connected,
+            most=self._most,
         )
 
     def _sees_other(self, group: Group) -> bool:
         """Tell whether the fabric shows another host's preferred path to all of a group's prefixes."""
-        texts = {*map(prefix_text, group.services), *self._ties.announced(group)}
-        return bool(texts) and all(map(self._other_is_preferred, texts))
+        return self._unseen(group) is None
+
+    def _unseen(self, group: Group) -> str | None:
+        """Return a prefix of a group's to which it shows none; "" where the group has no prefix, None where it shows all."""
+        texts = [*map(prefix_text, group.services), *self._ties.announced(group)]
+        return next((text for text in texts if not self._other_is_preferred(text)), None) if texts else ""
 
     def _other_is_preferred(self, text: str) -> bool:
         for paths in self._speaker.paths(text).values():
@@ -440,7 +512,7 @@ class Failover:
             self._look_wanted = True
             self._say(str(error))
             return False
-        log.info("ran", extra={"argv": " ".join(argv), "status": result.status, "ms": round(result.seconds * 1000, 1)})
+        log.info("ran", extra={"argv": " ".join(argv), "status": result.status, "seconds": round(result.seconds, 4)})
         if result.status != 0:
             self._record = accounting.refused(self._record)
             self._unkept = not self._keep(RECORD, asdict(self._record))
@@ -523,3 +595,13 @@ class Failover:
             },
             "sees_other": self._sees_other(group),
         }
+
+
+async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Do it to its end, also when cancelled meanwhile: a stop in order must not leave a write of which nobody knows."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])  # a command ends at its time limit
+        raise

@@ -71,13 +71,6 @@ class Pfsync:
 
 
 @dataclass(frozen=True, slots=True)
-class Demotion:
-    """`net.inet.carp.demotion` of this vnet: what everybody has added, ourselves among them."""
-
-    total: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class Seen:
     """All that one look showed. `demotion` is None, and `preempt` too, where this kernel has no CARP (`kldload carp`).
 

@@ -14,9 +14,14 @@ announcements follow. How a node announces never changes whether it has the fabr
 A pair withdraws nowhere at once. A node withdraws only when it is not the master and sees the other one's preferred path,
 `SETTLED` seconds long and while its own is the less preferred one all the time. News of the other may be late, but less
 than that: when both wished to go, each would have to see a preferred path that the other has given up `SETTLED` ago. In
-a fabric that does not show it, CARP vouches for the other: who is BACKUP hears a master, or would be master within three
-times its advbase and advskew/256 seconds (ip_carp.c, carp_setrun). A node in INIT hears nobody, and goes only for a path
-that it sees. So that a path can be told for what it is, each is marked: see `announced`.
+a fabric that has never shown it, CARP vouches for the other: who is BACKUP hears a master, or would be master within three
+times its advbase and advskew/256 seconds (ip_carp.c, carp_setrun). In one that has, a path that is not seen is not there:
+a master whose agent does not run has the addresses, and announces nothing. A node in INIT hears nobody, and goes only for
+a path that it sees. So that a path can be told for what it is, each is marked: see `announced`.
+
+A node that has just booted comes back as one that had lost the fabric: CARP would give it the addresses, by its advskew,
+before it has a way to the fabric. So it is demoted as soon as its agent knows that its sessions are not up
+(OpenBSD's bgpd does the same: bgpd.conf(5), `demote`).
 
 A demotion moves the addresses at once, but only where net.inet.carp.preempt=1 on both nodes (transcript 6-carp). Two that
 are demoted alike stay as they are: a backup preempts a master that is slower, not one that is equal, and above 240 all
@@ -39,6 +44,12 @@ from mobility.model import Prefix
 WHEN_BACKUP = LESS, WITHDRAW = ("less", "withdraw")
 SETTLED = 2.0
 """Seconds that the other's preferred path must be seen before a node withdraws: more than any news of BGP is late."""
+STARTING = 15.0
+"""Seconds that sessions have to come up at all, once an agent was started again: ExaBGP may be starting as well."""
+MEETING = 2.0
+"""Seconds that ExaBGP has to tell of its sessions, in a boot of which nothing is remembered: they may long be up."""
+MOVING = 5.0
+"""Seconds that CARP has to move for a drain, before the wait of a backup begins: an advertisement, or three of them."""
 SHORTEST = 5.0
 """Seconds that `hand_over_within` is at least: two backups at advbase 1 are none after 4, and a look may be a second old."""
 LOCAL_PREFERENCE = 100
@@ -124,8 +135,11 @@ class Settings:
 
 
 def hand_over_within(settings: Settings) -> float:
-    """Return the seconds after which a drain that nobody has taken over will not be, 0 where nothing can be."""
-    return max((group.hand_over_within for group in settings.groups), default=0.0)
+    """Return the seconds after which a drain that nobody has taken over will not be, 0 where nothing can be.
+
+    CARP moves first: only then does a backup wait for the other's path.
+    """
+    return max((group.hand_over_within + MOVING for group in settings.groups), default=0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,11 +151,17 @@ class Fabric:
     peers: int
     """Sessions there should be."""
     acknowledged: bool
-    """Whether ExaBGP has acknowledged all that should be announced."""
+    """Whether ExaBGP has answered for all that should be announced: one jail's route that it refuses keeps nobody demoted."""
     sees_other: Mapping[str, bool] = field(default_factory=dict)
     """By group: whether the fabric shows another host's path, marked as preferred, to all that this host would announce."""
     heard: bool = True
     """Whether it has told all that it has: else what it does not show means nothing."""
+    told: bool = True
+    """Whether ExaBGP is there to tell of sessions: else nobody knows of any."""
+    most: float = math.inf
+    """How many sessions were established at once since this agent has started, at most."""
+    unseen: Mapping[str, str] = field(default_factory=dict)
+    """By group: one of the prefixes to which it shows none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,10 +181,14 @@ class Past:
     """Whether that was without waiting any longer for pfsync."""
     sees_at: float | None = None
     """Since when the other's preferred path is seen."""
+    shows: bool = False
+    """Whether the fabric has ever shown one: then one that it does not show is not there."""
     blind: bool = False
     """Whether it was withdrawn without having seen one."""
     again_at: float | None = None
     """When it was announced again last, because the other's path was gone."""
+    met: bool = False
+    """Whether that was judged in this boot."""
     lost: bool = False
     """Whether the fabric counts as lost."""
     turning_at: float | None = None
@@ -205,15 +229,18 @@ class Decision:
     """What an operator should mend, also while all is well."""
 
 
-def recalled(values: object) -> Memory:
+def recalled(values: object, *, rebooted: bool = False) -> Memory:
     """Return the memory that `dataclasses.asdict` and JSON made `values` of; what can not be understood is forgotten.
 
-    For an agent that starts: nobody has watched meanwhile, so what counts only while it is watched begins anew.
+    For an agent that starts: nobody has watched meanwhile, so what counts only while it is watched begins anew. Of another
+    boot only what the fabric shows is remembered.
     """
     if not isinstance(values, Mapping):
         return Memory()
     found = values.get("groups")
     groups = [_past(each) for each in found] if isinstance(found, list | tuple) else []
+    if rebooted:
+        return Memory(tuple(Past(past.name, shows=past.shows) for past in groups if past is not None))
     at = values.get("drained_at")
     drained_at = float(at) if isinstance(at, int | float) and _is_time(at) else None
     return Memory(tuple(_resumed(past) for past in groups if past is not None), drained_at)
@@ -279,7 +306,7 @@ def decide(
         groups[group.name] = ruling
         pasts.append(past)
         due += [at for at in (turns, ruling.due) if at is not None]
-        why = _demoted(group, past, fabric, drained)
+        why = _demoted(group, past, fabric, drained, now)
         if why:
             whys.append(why)
             wanted = max(wanted, group.demotion)
@@ -312,10 +339,18 @@ def _until(past: Past, now: float) -> Past:
 def _fabric(past: Past, group: Group, fabric: Fabric, now: float) -> tuple[Past, float | None]:
     """Return the past with whether the fabric is lost, and when that turns if all stays as it is."""
     few = fabric.established < group.min_sessions
+    if not past.met:
+        since = now if past.turning_at is None else past.turning_at
+        if few and not fabric.told and now < since + MEETING:
+            return replace(past, turning_at=since), since + MEETING
+        # who comes back comes back with the fabric, or CARP would move twice
+        past = replace(past, met=True, lost=past.lost or few, turning_at=None)
     if few == past.lost:
         return replace(past, turning_at=None), None
     since = now if past.turning_at is None else past.turning_at
-    at = since + (group.hold_down if past.lost else group.hold)
+    # what has never been there since the agent's start is not lost yet, it may be about to come
+    hold = group.hold if fabric.most >= group.min_sessions else max(group.hold, STARTING)
+    at = since + (group.hold_down if past.lost else hold)
     if now < at:
         return replace(past, turning_at=since), at
     if past.lost and not fabric.acknowledged:
@@ -323,7 +358,7 @@ def _fabric(past: Past, group: Group, fabric: Fabric, now: float) -> tuple[Past,
     return replace(past, lost=few, turning_at=None), None
 
 
-def _demoted(group: Group, past: Past, fabric: Fabric, drained: Drain) -> str:
+def _demoted(group: Group, past: Past, fabric: Fabric, drained: Drain, now: float) -> str:
     """Return why a group asks for demotion, "" where it does not."""
     if drained != Drain.NO:
         return "this host is drained"
@@ -331,7 +366,11 @@ def _demoted(group: Group, past: Past, fabric: Fabric, drained: Drain) -> str:
         return ""
     if fabric.established < group.min_sessions:
         needed = f" of the {group.min_sessions} that {group.name} needs" if group.min_sessions > 1 else ""
+        if fabric.most < group.min_sessions:
+            return f"the fabric is not there yet, since the agent's start: {fabric.established} sessions are up{needed}"
         return f"the fabric is lost: {fabric.established} sessions are up{needed}"
+    if past.turning_at is not None and now >= past.turning_at + group.hold_down:
+        return "the fabric is back, but ExaBGP has not answered for every route yet: mobility status, mobility doctor"
     return f"the fabric is back, and must stay so for {group.hold_down:g} s with all routes acknowledged"
 
 
@@ -371,7 +410,7 @@ class _Situation:
         if past.role != now:
             past = replace(past, role=str(now), role_at=self.now, preferred=False, unsynced=False)
         if self.sees:
-            past = replace(past, sees_at=self.now if past.sees_at is None else past.sees_at)
+            past = replace(past, sees_at=self.now if past.sees_at is None else past.sees_at, shows=True)
         else:
             past = replace(past, sees_at=None)
         shutdown = self.drained == Drain.SHUTDOWN and self.drained_at is not None
@@ -409,7 +448,7 @@ class _Situation:
         if self.drained != Drain.NO:
             reason += "; drained, and waits until the other node takes over"
         if self.sees:
-            reason += "; another host announces it as preferred, too: do both hear each other's advertisements?"
+            reason += "; another host announces it as preferred, too: is it MASTER as well, or does its ExaBGP not run?"
         return self._turned(past, Stance.PREFERRED), Ruling(Stance.PREFERRED, reason, Role.MASTER)
 
     def _not_master(self, past: Past, now: Role) -> tuple[Past, Ruling]:
@@ -422,7 +461,7 @@ class _Situation:
         if past.stance == Stance.WITHDRAWN:
             if past.sees_at is not None:
                 past = replace(past, blind=False)
-            elif self.fabric.established and self.fabric.heard and not (past.blind and self._vouched(now)):
+            elif self.fabric.established and self.fabric.heard and not (past.blind and self._vouched(past, now)):
                 # the other has given it up, or is gone
                 past = replace(self._turned(past, Stance.LESS), again_at=self.now)
         elif past.sees_at is not None and not past.stance:
@@ -446,22 +485,32 @@ class _Situation:
         rested = past.stance_at if past.again_at is None else max(past.stance_at, past.again_at + self.group.hold_down)
         if past.sees_at is not None:
             return max(past.sees_at + SETTLED, past.stance_at + SETTLED, rested)
-        if self._vouched(now):
+        if self._vouched(past, now):
             return max(past.role_at + self.patience, past.stance_at + self.patience, rested)
         return None
 
-    def _vouched(self, now: Role) -> bool:
-        """Tell whether CARP says that there is a master elsewhere, one that would go if it lost the fabric."""
-        return now == Role.BACKUP and self.seen.preempt is True
+    def _vouched(self, past: Past, now: Role) -> bool:
+        """Tell whether CARP says that there is a master elsewhere, one that would go if it lost the fabric.
+
+        That counts where the fabric can not say it: CARP knows nothing of an agent that does not run.
+        """
+        return now == Role.BACKUP and self.seen.preempt is True and not past.shows
 
     def _awaits(self, past: Past, now: Role, at: float | None) -> str:
         if past.sees_at is not None:
             return "the other node's path is there; about to be withdrawn"
+        prefix = self.fabric.unseen.get(self.group.name, "")
+        path = f"the other node's path{f' to {prefix}' if prefix else ''} is seen"
         if now == Role.DOWN:
-            return "announced as the last resort until the other node's path is seen"
+            return f"announced as the last resort until {path}"
+        if at is None and self.seen.preempt is not True:
+            return f"announced until {path}: {_no_preempt(self.seen)}"
         if at is None:
-            return f"announced until the other node's path is seen: {_no_preempt(self.seen)}"
-        return f"announced until the other node's path is seen, for {self.patience:g} s at most"
+            return (
+                f"announced until {path}, as this fabric has shown it before: see mobility status on the other node, whether "
+                "its agent runs and announces it as preferred"
+            )
+        return f"announced until {path}, for {self.patience:g} s at most"
 
     def _turned(self, past: Past, stance: Stance) -> Past:
         if past.stance == stance:

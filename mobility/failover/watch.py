@@ -13,7 +13,8 @@ import logging
 import re
 import secrets
 import socket
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from mobility.failover.model import STATES, Seen, Vhid, vhid
@@ -27,7 +28,7 @@ PACKET = 8192
 PACKETS_AT_ONCE = 64
 """Packets before the event loop gets to do something else."""
 FIRST_AGAIN, LAST_AGAIN = 0.1, 5.0
-"""Seconds after which devd is tried again: they double from one to the other."""
+"""Seconds after which devd is tried again: they double from one to the other, until it has told of anything."""
 PFSYNC = "pfsync0"
 """There is one pfsync in a vnet (if_pfsync.c, pfsyncname and pfsync_clone_create)."""
 DEMOTION = "net.inet.carp.demotion"
@@ -35,6 +36,8 @@ PREEMPT = "net.inet.carp.preempt"
 PFSYNC_FACTOR = "net.pfsync.carp_demotion_factor"
 IFDOWN_FACTOR = "net.inet.carp.ifdown_demotion_factor"
 SENDERR_FACTOR = "net.inet.carp.senderr_demotion_factor"
+MANY = 8
+"""Interfaces from which on one `ifconfig -a` shows them: a pair with fifty VLANs would start fifty commands a second."""
 NO_INTERFACE = "does not exist"
 """What ifconfig(8) says of an interface that is not there."""
 NO_SYSCTL = "unknown oid"
@@ -61,12 +64,14 @@ def events(packet: bytes) -> Iterator[tuple[Vhid, str]]:
 class Devd:
     """Listens to devd at `path`, for ever.
 
-    `on_event` takes each event of CARP, `on_gap` is called where some may have been missed.
+    `on_events` takes the events of CARP that are there, in their order; `on_gap` is called where some may have been missed.
     """
 
-    def __init__(self, path: Path, on_event: Callable[[Vhid, str], None], on_gap: Callable[[], None]) -> None:
+    def __init__(
+        self, path: Path, on_events: Callable[[Sequence[tuple[Vhid, str]]], None], on_gap: Callable[[], None]
+    ) -> None:
         self._path = path
-        self._on_event = on_event
+        self._on_events = on_events
         self._on_gap = on_gap
         self.trouble = "not connected yet"
         """Why nobody tells of events, "" where devd does."""
@@ -80,25 +85,32 @@ class Devd:
                 try:
                     await asyncio.get_running_loop().sock_connect(connection, str(self._path))
                     log.info("listens to devd", extra={"path": str(self._path)})
-                    self.trouble, wait = "", FIRST_AGAIN
+                    self.trouble = ""
                     # what happened before, nobody told us
                     self._on_gap()
-                    await self._listen(connection)
+                    if await self._listen(connection):
+                        wait = FIRST_AGAIN
                     self._lost("devd has closed its socket")
                 except OSError as error:
                     self._lost(error.strerror or str(error))
             await asyncio.sleep(wait)
             wait = min(2 * wait, LAST_AGAIN)
 
-    async def _listen(self, connection: socket.socket) -> None:
+    async def _listen(self, connection: socket.socket) -> int:
+        """Take what comes until there is no more; return how many packets that were."""
         loop, count = asyncio.get_running_loop(), 0
         while packet := await loop.sock_recv(connection, PACKET):
-            for which, state in events(packet):
-                self._on_event(which, state)
-            count += 1
-            if count % PACKETS_AT_ONCE == 0:
-                # packets that wait are read without a turn of the loop: a flood of them must not stop all the rest
-                await asyncio.sleep(0)
+            # a host with fifty vhids tells of all of them at once: they are one turn, and one decision
+            packets = [packet]
+            with suppress(BlockingIOError):
+                while len(packets) < PACKETS_AT_ONCE and (packet := connection.recv(PACKET)):
+                    packets.append(packet)
+            count += len(packets)
+            if told := [event for each in packets for event in events(each)]:
+                self._on_events(told)
+            # what waits is read without a turn of the loop: a flood must not stop all the rest
+            await asyncio.sleep(0)
+        return count
 
     def _lost(self, why: str) -> None:
         text = f"{self._path}: {why}"
@@ -114,10 +126,11 @@ async def look(host: Host, interfaces: Iterable[str], *, pfsync: bool) -> Seen:
     otherwise.
     """
     names = sorted(set(interfaces))
+    asked = names if len(names) < MANY else ["-a"]
     trees = ("net.inet.carp", *(("net.pfsync",) if pfsync else ()))
     sysctl, *shown = await asyncio.gather(
         host.command(["sysctl", *trees]),
-        *(host.command(["ifconfig", name]) for name in names),
+        *(host.command(["ifconfig", name]) for name in asked),
         *(host.command(["ifconfig", name]) for name in ((PFSYNC,) if pfsync else ())),
     )
     for result in shown:
@@ -126,11 +139,13 @@ async def look(host: Host, interfaces: Iterable[str], *, pfsync: bool) -> Seen:
     if sysctl.status != 0 and NO_SYSCTL not in sysctl.complaint:
         raise Trouble(f"{' '.join(sysctl.argv)}: {sysctl.complaint}", retry=True)
     numbers = output.sysctls(sysctl.stdout)
+    if asked == names:
+        texts = {name: result.stdout for name, result in zip(names, shown, strict=False)}
+    else:
+        texts = output.by_interface(shown[0].stdout)
     preempt = numbers.get(PREEMPT)
     return Seen(
-        carps=tuple(
-            carp for name, result in zip(names, shown, strict=False) for carp in output.carps(name, result.stdout)
-        ),
+        carps=tuple(carp for name in names for carp in output.carps(name, texts.get(name, ""))),
         pfsync=output.pfsync(shown[-1].stdout) if pfsync else output.pfsync(""),
         demotion=numbers.get(DEMOTION),
         preempt=None if preempt is None else preempt != 0,

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context
 from pathlib import Path
 
 from mobility.network import naming, output
@@ -60,6 +61,11 @@ def judge(command: Command, result: Result) -> Trouble:
     return Trouble(f"{' '.join(command.argv)}: {said}", retry=True)
 
 
+def _asked(_: Result) -> bool:
+    """Take it that a command only asks whether there is something: "no" is an answer, not a failure."""
+    return False
+
+
 class Host:
     """Runs FreeBSD's commands from `directories`, each for `timeout` seconds at most.
 
@@ -84,8 +90,14 @@ class Host:
         """Give up the threads; commands under way end by themselves or at their time limit."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    async def command(self, argv: Sequence[str], limit: int = OUTPUT_LIMIT) -> Result:
-        """Run a command and return what it answered, whatever its exit status.
+    async def command(
+        self,
+        argv: Sequence[str],
+        limit: int = OUTPUT_LIMIT,
+        *,
+        failed: Callable[[Result], bool] = lambda result: result.status != 0,
+    ) -> Result:
+        """Run a command and return what it answered, whatever its exit status; `failed` says what counts as a failure.
 
         Raises Trouble when it is missing, too slow or too talkative.
         """
@@ -97,7 +109,7 @@ class Host:
         except CommandError as error:
             self._measured(argv[0], self._timeout, True)
             raise Trouble(str(error), retry=True) from error
-        self._measured(argv[0], result.seconds, result.status != 0)
+        self._measured(argv[0], result.seconds, failed(result))
         return result
 
     async def learn(self) -> None:
@@ -106,11 +118,11 @@ class Host:
         Which commands take `-j JAIL` (FreeBSD 14), and so need no jexec; whether IPv4 routes may have IPv6 next hops:
         the feature is there since 13.1 (D30398), and net.route.ipv6_nexthop may switch it off.
         """
-        answers = await asyncio.gather(*(self.command(["sysctl", "-n", name]) for name in _NEXT_HOPS))
+        answers = await asyncio.gather(*(self.command(["sysctl", "-n", name], failed=_asked) for name in _NEXT_HOPS))
         self.ipv6_next_hops = all(result.status == 0 and result.stdout.strip() == "1" for result in answers)
         able = set()
         for name in _INTO_JAIL:
-            result = await self.command([name, "-j", "0"])
+            result = await self.command([name, "-j", "0"], failed=_asked)
             if "illegal option -- j" not in result.stderr:
                 able.add(name)
         self._dash_j = frozenset(able)
@@ -132,7 +144,8 @@ class Host:
         Returns the very same object while nothing has changed. Raises Trouble when a command fails.
         """
         if self._next_look is None:
-            self._next_look = asyncio.create_task(self._look_after(self._looking))
+            # everybody's: what it logs belongs to no jail
+            self._next_look = asyncio.create_task(self._look_after(self._looking), context=Context())
         return await asyncio.shield(self._next_look)
 
     async def _look_after(self, previous: asyncio.Task[HostView] | None) -> HostView:
@@ -170,7 +183,7 @@ class Host:
     async def jail(self, name: str) -> Jail | None:
         """Look for one running jail; None where it does not run."""
         try:
-            return output.jails(await self.command([*_JLS, "-j", name, *_JLS_FIELDS])).get(name)
+            return output.jails(await self.command([*_JLS, "-j", name, *_JLS_FIELDS], failed=_asked)).get(name)
         except OutputError as error:
             raise Trouble(str(error), retry=True) from error
 
@@ -216,16 +229,19 @@ class Host:
 
         Raises Trouble when it fails, naming it, what it said, and what to do.
         """
+
+        def failed(result: Result) -> bool:
+            # ifconfig(8) only warns where an nd6 option is refused, and exits with 0 (af_nd6.c, setnd6flags)
+            said = result.status != 0 or "ioctl(" in result.stderr
+            return said and not any(words in result.complaint for words in command.harmless)
+
         argv = self.argv(command)
-        result = await self.command(argv, JAIL_OUTPUT_LIMIT)
+        result = await self.command(argv, JAIL_OUTPUT_LIMIT, failed=failed)
         log.info(
             "ran",
-            extra={"argv": " ".join(argv), "status": result.status, "ms": round(result.seconds * 1000, 1)},
+            extra={"argv": " ".join(argv), "status": result.status, "seconds": round(result.seconds, 4)},
         )
-        # ifconfig(8) only warns where an nd6 option is refused, and exits with 0 (af_nd6.c, setnd6flags)
-        if result.status != 0 or "ioctl(" in result.stderr:
-            if any(words in result.complaint for words in command.harmless):
-                return
+        if failed(result):
             await self._unmake(command, result.stdout.strip())
             raise judge(command, result)
 

@@ -175,6 +175,22 @@ def interfaces(text: str) -> dict[str, tuple[Interface, ...]]:
     return {name: tuple(several) for name, several in found.items()}
 
 
+def by_interface(text: str) -> dict[str, str]:
+    """Return what `ifconfig -a` says of each interface, by name. Of two with the same name the first counts.
+
+    That one was here before: one that comes home from a jail has what name, and what description, its root gave it
+    (transcript 2-vnet).
+    """
+    found: dict[str, list[str]] = {}
+    lines: list[str] = []
+    for line in text.splitlines(keepends=True):
+        if header := _HEADER.match(line):
+            lines = []
+            found.setdefault(header["name"], lines)
+        lines.append(line)
+    return {name: "".join(several) for name, several in found.items()}
+
+
 def carps(name: str, text: str) -> tuple[Carp, ...]:
     """Read the CARP states from `ifconfig NAME`, one interface's: of every vhid the last line that tells of it.
 

@@ -7,6 +7,7 @@ prefix of that family follows it.
 
 from __future__ import annotations
 
+import signal
 import statistics
 import subprocess
 from abc import ABC, abstractmethod
@@ -17,6 +18,7 @@ from tests.bench import raw
 from tests.bench.figures import Figures, milliseconds
 from tests.lab.pair import LANS, SERVERS, VHIDS, Pair
 from tests.lab.topology import Host
+from tests.lab.watch import Process
 from tests.waiting import until
 
 WARM_UP = 2
@@ -59,6 +61,10 @@ class Contestant(ABC):
         """Take that back."""
 
     @abstractmethod
+    def kill(self, host: Host) -> None:
+        """Kill a gateway's ExaBGP, and start it again as its service does."""
+
+    @abstractmethod
     def stop(self, host: Host, *, dead: bool) -> None:
         """End what runs on a gateway, which may be dead with all that was on it."""
 
@@ -75,6 +81,11 @@ class Ours(Contestant):
     def undrain(self, host: Host) -> None:
         host.mobility("undrain")
 
+    def kill(self, host: Host) -> None:
+        host.stop_exabgp(signal.SIGKILL)
+        host.start_exabgp()
+        self.pair.await_session(host)
+
     def stop(self, host: Host, *, dead: bool) -> None:
         if not dead:
             host.stop_agent()
@@ -88,6 +99,7 @@ class Script(Contestant):
     def __init__(self, pair: Pair) -> None:
         super().__init__(pair)
         self._running: dict[str, ExitStack] = {}
+        self._exabgps: dict[str, Process] = {}
 
     def start(self, host: Host) -> None:
         script = host.folder / "carpcontrol.sh"
@@ -98,7 +110,7 @@ class Script(Contestant):
             subprocess.run(["sh", str(script), vhid, state], check=True)
 
         stack = self._running[host.name] = ExitStack()
-        stack.enter_context(raw.exabgp(self.pair, host))
+        stack.enter_context(raw.exabgp(self.pair, host, lambda process: self._exabgps.update({host.name: process})))
         self.pair.listen(host).call(act)
         for vhid, state in self.pair.carp_states(host).items():
             act(vhid, state)
@@ -109,6 +121,11 @@ class Script(Contestant):
     def undrain(self, host: Host) -> None:
         self._demote(host, -DEMOTION)
 
+    def kill(self, host: Host) -> None:
+        self._exabgps[host.name].process.kill()
+        self.stop(host, dead=False)
+        self.start(host)
+
     def _demote(self, host: Host, by: int) -> None:
         host.run(["sysctl", f"net.inet.carp.demotion={by}"])
 
@@ -117,10 +134,13 @@ class Script(Contestant):
         self._running.pop(host.name).close()
 
 
-def measure(figures: Figures, times: int, crashes: int = 3) -> None:
-    """Measure `times` changes of the MASTER, as many planned ones, and `crashes` (at least one of each), for both."""
+def measure(figures: Figures, times: int, crashes: int = 3, *, pace: float = 1.0) -> None:
+    """Measure `times` changes of the MASTER, as many planned ones, and `crashes` of each kind (at least one), for both.
+
+    With a `pace` (see tests.lab.pair) it only tells whether it runs: what CARP takes is then none of FreeBSD's.
+    """
     for contestant, suffix, who in ((Script, "script_", "devd script, plain ExaBGP"), (Ours, "", "agent")):
-        with Pair() as pair:
+        with Pair(pace=pace) as pair:
             pair.carp()
             pair.pfsync()
             pair.await_state(pair.hosts[0], "MASTER")
@@ -150,6 +170,8 @@ class _Run:
         self._calm()
         self._events(times)
         self._planned(times)
+        self._cuts(crashes)
+        self._kills(crashes)
         self._crashes(crashes)
         for host in (a, b):
             self._contestant.stop(host, dead=False)
@@ -200,6 +222,30 @@ class _Run:
             self._over(a if number % 2 else b)
             lost += [found["lost"] for found in probe.end().values()]
         self._add("failover_planned_lost_", "ms", max(lost), f"a packet a ms; the worst of {len(lost)}")
+
+    def _cuts(self, cuts: int) -> None:
+        """The master's cable to the LAN is pulled."""
+        a, b = self._pair.hosts
+        lost: list[int] = []
+        for _ in range(cuts):
+            probe = self._pair.probe(*SERVERS)
+            self._pair.cut(a)
+            self._pair.await_state(b, "MASTER")
+            self._pair.leads_to(b)
+            lost += [found["lost"] for found in probe.end().values()]
+            self._pair.cut(a, cut=False)
+            self._calm()
+        self._add("failover_cut_lost_", "ms", statistics.median(lost), f"the cable to the LAN; {cuts} times")
+
+    def _kills(self, kills: int) -> None:
+        """The master's ExaBGP is killed, and started again."""
+        lost: list[int] = []
+        for _ in range(kills):
+            probe = self._pair.probe(*SERVERS)
+            self._contestant.kill(self._pair.hosts[0])
+            self._calm()
+            lost += [found["lost"] for found in probe.end().values()]
+        self._add("failover_exabgp_lost_", "ms", statistics.median(lost), f"ExaBGP killed and started; {kills} times")
 
     def _crashes(self, crashes: int) -> None:
         a, b = self._pair.hosts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from string import Template
@@ -54,8 +54,8 @@ def _words(host: Host) -> dict[str, str]:
 
 
 @contextmanager
-def exabgp(lab: Lab, host: Host) -> Iterator[TextIO]:
-    """Run ExaBGP without us on a host; yields the pipe into it, once its session is up."""
+def exabgp(lab: Lab, host: Host, started: Callable[[Process], None] = lambda _: None) -> Iterator[TextIO]:
+    """Run ExaBGP without us on a host; yields the pipe into it, once its session is up. `started` is given its process."""
     pipe = host.folder / "raw.pipe"
     os.mkfifo(pipe)
     pipe.chmod(0o666)
@@ -71,6 +71,7 @@ def exabgp(lab: Lab, host: Host) -> Iterator[TextIO]:
     command = ["env", *(f"{key}={value}" for key, value in settings.items())]
     program = Path(sys.executable).parent / "exabgp"
     process = host.service("raw-exabgp", [*command, str(program), str(conf)])
+    started(process)
     try:
         with pipe.open("w", buffering=1) as into:
             lab.await_session(host)

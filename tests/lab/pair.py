@@ -17,6 +17,7 @@ import json
 import re
 import shlex
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -51,7 +52,7 @@ ADVSKEWS = (0, 100)
 #: Seconds: BIRD's least, so that a cable that is pulled at the spine is soon known.
 HOLD_TIME = 3
 #: [failover.NAME], so that a test need not wait long: seconds.
-QUICK = {"hold": 0.5, "hold_down": 1.0, "sync_within": 3.0, "hand_over_within": 8.0}
+QUICK = {"hold": 0.5, "hold_down": 1.0, "sync_within": 3.0, "hand_over_within": 5.0}
 #: Numbers of the epairs that the lab does not take itself (topology.link_commands counts from 1).
 FIRST_EPAIR = 90
 CONNTRACKD, CONNTRACK, NFT = "/usr/sbin/conntrackd", "/usr/sbin/conntrack", "/usr/sbin/nft"
@@ -99,6 +100,8 @@ table inet pair {
   }
 }
 """
+#: As it says first that there is such a table, there is one to delete.
+_NO_FILTER = "table inet pair\ndelete table inet pair\n"
 
 
 class Traffic:
@@ -230,16 +233,18 @@ class Pair(Lab):
     """Two gateways, a server behind them, a spine and a client before them. A context manager.
 
     `kernel` names which FreeBSD it is: 13.2's pfsync has IPv4 peers only, from 14 on the link between the two is IPv6 only.
-    `advskews` are the gateways', in 1/256 s.
+    `advskews` are the gateways', in 1/256 s. `pace` is how many seconds CARP and pfsync count in one.
     """
 
-    def __init__(self, kernel: str = "", *, advskews: Sequence[int] = ADVSKEWS) -> None:
+    def __init__(self, kernel: str = "", *, advskews: Sequence[int] = ADVSKEWS, pace: float = 1.0) -> None:
         self._advskews = advskews
         self._ipv6_peer = kernel not in ("", "13.2")
         self.conntrackd: dict[str, Process] = {}
         self._traffic: list[Traffic] = []
         self.news: dict[str, CarpNews] = {}
         super().__init__(2, kernel=kernel)
+        if pace != 1.0:
+            self.kernel.pace(pace)
 
     def _build(self, hosts: int, *, ipv4_links: bool) -> None:
         assert not ipv4_links, "its links to the spine carry IPv6 only"
@@ -331,12 +336,17 @@ class Pair(Lab):
     # mobility
 
     def start_failover(self, *hosts: Host, by_family: bool = False, **failover: Any) -> None:
-        """Start agent and ExaBGP on these gateways (both), and wait for their sessions: see `start_agents`."""
+        """Start agent and ExaBGP on these gateways (both), and wait for their sessions: see `start_agents`.
+
+        A gateway that has booted is demoted until it has had them for the hold-down: waited for, too.
+        """
         self.start_agents(*hosts, by_family=by_family, **failover)
         for host in hosts or self.hosts:
             host.start_exabgp()
         for host in hosts or self.hosts:
             self.await_session(host)
+        for host in hosts or self.hosts:
+            until(lambda: not _wanted_demotion(host), f"end of {host.name}'s demotion")  # noqa: B023
 
     def start_agents(self, *hosts: Host, by_family: bool = False, **failover: Any) -> None:
         """Configure these gateways (both), and start their agents.
@@ -367,10 +377,16 @@ class Pair(Lab):
 
     # what happens to it
 
-    def crash(self, host: Host) -> None:
-        """Take a gateway's power away: its cables first, as those at their other ends see it, then all that ran on it."""
+    def crash(self, host: Host, *, silent: bool = False) -> None:
+        """Take a gateway's power away: its cables first, as those at their other ends see it, then all that ran on it.
+
+        `silent`: the spine's end of its cable stays up, as where a switch is between the two.
+        """
         # the spine's end stays until it is made anew: Linux does not tell of the IPv4 routes that go with an interface
-        lines = [["jexec", "spine", "ifconfig", f"to-{host.name}", "down"]]
+        lines = [] if silent else [["jexec", "spine", "ifconfig", f"to-{host.name}", "down"]]
+        if silent:
+            # as the lab's kernel pulls a cable: frames are dropped, and the other end keeps its carrier
+            self.kernel.link_state(host.name, f"up-{host.name}", up=False)
         lines += [["jexec", "switch", "ifconfig", f"{name}-{host.name}", "destroy"] for name in (LAN, SYNC)]
         self.machine.commands([*lines, ["jail", "-R", host.name]])
         for process in (host.agent, host.exabgp, self.conntrackd.pop(host.name, None)):
@@ -428,6 +444,8 @@ class Pair(Lab):
         conf = host.folder / "conntrackd.conf"
         words = {"own": sync_address(host), "other": sync_address(other), "interface": SYNC, "folder": host.folder}
         conf.write_text(_CONNTRACKD.substitute(words))
+        for left in ("conntrackd.lock", "conntrackd.ctl"):
+            (host.folder / left).unlink(missing_ok=True)
         self.conntrackd[host.name] = host.service("conntrackd", [CONNTRACKD, "-C", str(conf)])
         until(lambda: self._conntrackd(host, "-s").returncode == 0, f"conntrackd on {host.name} answers")
 
@@ -466,6 +484,21 @@ class Pair(Lab):
         self._traffic.append(Traffic(self.client, *arguments))
         return self._traffic[-1]
 
+    def rest(self) -> None:
+        """End all traffic, jails, filters and states; the next scenario begins as the first did."""
+        for traffic in self._traffic:
+            traffic.close()
+        self._traffic.clear()
+        for host in self.hosts:
+            for jail in host.run(["jls", "name"]).stdout.split():
+                host.stop_jail(jail)
+            host.define_no_jails()
+            if (process := self.conntrackd.pop(host.name, None)) is not None:
+                process.end(signal.SIGTERM, END_SECONDS)
+            host.run([NFT, "-f", "-"], input=_NO_FILTER)
+            host.run([CONNTRACK, "-F"])
+            host.commands([["sysctl", "net.inet.carp.preempt=1"]])
+
     def close(self) -> None:
         """End everything."""
         for traffic in self._traffic:
@@ -476,6 +509,12 @@ class Pair(Lab):
             if process.running:
                 process.process.kill()
         super().close()
+
+
+def _wanted_demotion(host: Host) -> int:
+    """Return by how much the agent wants its gateway demoted, or has demoted it."""
+    found: dict[str, int] = json.loads(host.mobility("status", "--json").stdout)["host"]["failover"]["demotion"]
+    return found["wanted"] or found["ours"]
 
 
 def lan_addresses(host: Host) -> dict[int, str]:

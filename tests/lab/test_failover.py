@@ -9,19 +9,24 @@ from __future__ import annotations
 import re
 import shlex
 import signal
+import sys
 from collections.abc import Iterator
 
 import pytest
 
+from tests.lab.conftest import FAILED
 from tests.lab.faults import eventually, new_agent
 from tests.lab.ground import SYSTEM_PYTHON, linux_only
 from tests.lab.pair import CARP4, CARP6, FLOW, LAN, LANS, SERVER4, SERVERS, SYNC, VHIDS, Pair, Traffic
-from tests.lab.topology import Host
+from tests.lab.topology import REPOSITORY, Host
 from tests.readme import DEPLOY
 from tests.waiting import until
 
 JAIL, JAIL4 = "web1", "198.51.100.7"
+ALONE, ALONE4 = "web2", "198.51.100.8"
 DEMOTION = 240
+#: CARP's seconds in one. In real time: tests/bench/failover.py.
+PACE = 5.0
 
 
 def stateful(pair: Pair, *, synchronised: bool = True) -> list[Traffic]:
@@ -58,16 +63,34 @@ def settled(pair: Pair, master: Host) -> None:
     eventually(lambda: min(lengths(pair, other), default=0) > 1, "longer path", other)
 
 
-@pytest.fixture
-def pair() -> Iterator[Pair]:
-    """A pair with its addresses, both agents up, a the MASTER."""
+@pytest.fixture(scope="module")
+def standing() -> Iterator[list[Pair]]:
+    """The pair that all scenarios share, one after the other; empty while there is none."""
     linux_only("the lab's own kernel plays what is done to CARP and pfsync here")
-    with Pair() as whole:
-        whole.carp()
-        whole.pfsync()
-        whole.start_failover()
+    pairs: list[Pair] = []
+    yield pairs
+    for each in pairs:
+        each.close()
+
+
+@pytest.fixture
+def pair(standing: list[Pair], request: pytest.FixtureRequest) -> Iterator[Pair]:
+    """A pair with its addresses, both agents up, a the MASTER: a new one after a scenario that went wrong."""
+    fresh = not standing
+    whole = Pair(pace=PACE) if fresh else standing.pop()
+    try:
+        if fresh:
+            whole.carp()
+            whole.pfsync()
+            whole.start_failover(jails=[JAIL])
         settled(whole, whole.hosts[0])
         yield whole
+        if not request.node.stash.get(FAILED, False):
+            whole.rest()
+            standing.append(whole)
+    finally:
+        if not standing:
+            whole.close()
 
 
 def test_the_master_is_preferred_and_the_backup_is_the_second_way(pair: Pair) -> None:
@@ -108,8 +131,8 @@ def test_a_reboot_in_order_loses_no_packet(pair: Pair) -> None:
     pair.await_states(a, len(downloads))
     pair.carp(a)
     pair.pfsync(a)
-    pair.start_failover(a)
-    a.mobility("undrain")  # of the whole lab's machine, which was not switched off, kern.boot_id is the same
+    pair.start_failover(a, jails=[JAIL])
+    assert "drained" not in a.mobility("status").stdout, "it was drained until this boot"
     settled(pair, a)
     assert pair.demotion(a) == 0
     all_right(downloads)
@@ -133,9 +156,6 @@ def test_without_preempt_a_drain_moves_nobody_and_says_so(pair: Pair) -> None:
 
 def test_a_jail_that_runs_on_both_goes_with_the_addresses(pair: Pair) -> None:
     a, b = pair.hosts
-    for host in (a, b):
-        host.stop_agent()
-    pair.start_agents(jails=[JAIL])
     for host in (a, b):
         host.define_jail(JAIL, [JAIL4])
         host.start_jail(JAIL)
@@ -162,16 +182,17 @@ def test_without_the_states_a_download_does_not_survive(pair: Pair) -> None:
     fresh.goes_on()
     fresh.goes_on()
     assert not any(each.moved for each in downloads)
+    a.mobility("undrain")
 
 
 def test_the_master_dies_and_comes_back(pair: Pair) -> None:
     a, b = pair.hosts
     downloads = stateful(pair)
-    a.define_jail(JAIL, [JAIL4], start=f"{SYSTEM_PYTHON} {FLOW} serve >/dev/null 2>&1 </dev/null &")
-    a.start_jail(JAIL)
-    pair.spine.fib.wait(f"{JAIL4}/32", via=a.address)
-    eventually(lambda: a.run(["jexec", JAIL, "nc", "-z", JAIL4, "80"], check=False).returncode == 0, "server", a)
-    doomed = pair.download(JAIL4)
+    a.define_jail(ALONE, [ALONE4], start=f"{SYSTEM_PYTHON} {FLOW} serve >/dev/null 2>&1 </dev/null &")
+    a.start_jail(ALONE)
+    pair.spine.fib.wait(f"{ALONE4}/32", via=a.address)
+    eventually(lambda: a.run(["jexec", ALONE, "nc", "-z", ALONE4, "80"], check=False).returncode == 0, "server", a)
+    doomed = pair.download(ALONE4)
     pair.crash(a)
     doomed.ask()
     pair.await_state(b, "MASTER")
@@ -184,9 +205,33 @@ def test_the_master_dies_and_comes_back(pair: Pair) -> None:
     pair.await_states(a, len(downloads))
     pair.carp(a)
     pair.pfsync(a)
-    pair.start_failover(a)
+    # its agent is up, its sessions are not: CARP may not leave the addresses to it
+    pair.start_agents(a, jails=[JAIL])
+    eventually(lambda: pair.demotion(a) == DEMOTION, "demotion of a host without sessions", a)
+    pair.await_state(b, "MASTER")
+    pair.await_state(a, "BACKUP")
+    assert "since the agent's start" in a.mobility("status").stdout
+    a.start_exabgp()
     settled(pair, a)
+    assert pair.demotion(a) == 0
     all_right(downloads)
+
+
+def test_a_master_that_dies_behind_a_switch_attracts_packets_until_the_hold_time(pair: Pair) -> None:
+    """No link goes down, so the routers wait for its keepalives; graceful restart (120 s) does not keep it longer."""
+    a, b = pair.hosts
+    downloads = stateful(pair)
+    assert lengths(pair, a) == {1}
+    pair.crash(a, silent=True)
+    pair.await_state(b, "MASTER")
+    pair.leads_to(b)
+    assert not lengths(pair, a)
+    for each in downloads:
+        each.goes_on()
+    pair.boot(a)
+    pair.carp(a)
+    pair.pfsync(a)
+    pair.start_failover(a, jails=[JAIL])
 
 
 def test_the_masters_cable_to_the_lan_is_pulled(pair: Pair) -> None:
@@ -242,6 +287,8 @@ def test_the_masters_exabgp_is_killed(pair: Pair) -> None:
     pair.await_state(b, "MASTER")
     assert pair.demotion(a) == DEMOTION
     assert all(found["lost"] == 0 for found in probe.end().values())
+    eventually(lambda: lengths(pair, b) == {1}, "plain path", b)
+    assert lengths(pair, a) == {1}, "beside the new master's, for bgp.graceful_restart seconds at most"
     for each in downloads:
         each.goes_on()
     a.start_exabgp()
@@ -278,7 +325,7 @@ def test_both_are_switched_on_at_once(pair: Pair) -> None:
     for host in pair.hosts:
         pair.carp(host)
         pair.pfsync(host)
-    pair.start_failover()
+    pair.start_failover(jails=[JAIL])
     settled(pair, a)
     all_right([pair.download(address) for address in SERVERS])
 
@@ -302,7 +349,7 @@ def test_split_neither_withdraws_and_the_traffic_flows(pair: Pair) -> None:
 def test_pfsync_never_completes() -> None:
     """A new MASTER is the last choice until pfsync is in step, or a stated time has passed: then it says so."""
     linux_only("the lab's own kernel plays what is done to CARP and pfsync here")
-    with Pair("14") as pair:
+    with Pair("14", pace=2.0) as pair:  # a bulk update is given up after 65 of CARP's seconds
         a, b = pair.hosts
         pair.carp()
         pair.kernel.pfsync(b.name, "hold")
@@ -318,13 +365,28 @@ def test_pfsync_never_completes() -> None:
         eventually(lambda: lengths(pair, b) == {1}, "plain path", b)
         assert "pfsync" in (b.folder / "agent.log").read_text()
         all_right(downloads)
+        drains_alone(pair, b)
+
+
+def drains_alone(pair: Pair, host: Host) -> None:
+    """Nobody takes over what goes with CARP, so it stays; a jail that does not go with it need not wait for that."""
+    host.define_jail(ALONE, [ALONE4])
+    host.start_jail(ALONE)
+    pair.spine.fib.wait(f"{ALONE4}/32", via=host.address)
+    draining = host.popen([sys.executable, "-m", "mobility", "drain", "--config", host.config], cwd=REPOSITORY)
+    pair.spine.fib.wait(f"{ALONE4}/32", gone=True)
+    assert draining.poll() is None, "it still waits for somebody to take over"
+    pair.leads_to(host)
+    host.mobility("undrain")
+    assert draining.wait() != 0
+    pair.spine.fib.wait(f"{ALONE4}/32", via=host.address)
 
 
 def test_the_deployed_files_make_such_a_pair() -> None:
     """deploy/freebsd/failover/rc.conf, read by the lab's rc."""
     linux_only("the lab has rc.conf.d")
     text = (DEPLOY / "freebsd" / "failover" / "rc.conf").read_text()
-    with Pair("14") as pair:
+    with Pair("14", pace=PACE) as pair:
         folder = pair.ground.folder / "rc.conf.d"
         folder.mkdir(exist_ok=True)
         for host in pair.hosts:

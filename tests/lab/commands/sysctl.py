@@ -69,7 +69,7 @@ def _about_boot(caller: Caller) -> list[Constant]:
     return [
         Constant("kern.hostname", caller.jail.hostname, "A"),
         Constant("kern.boottime", text, "T"),
-        Constant("kern.boot_id", caller.machine.boot_id, "S"),
+        Constant("kern.boot_id", caller.machine.boot_of(caller.jail), "S"),
     ]
 
 

@@ -85,12 +85,16 @@ class Carp:
 class Carps:
     """What the vhids of a machine have in common: the clock, what is due, who is told, and the sockets.
 
+    *pace* is how many seconds CARP and pfsync count in one: tests need not wait for three advertisements to be missed. It
+    is set before there is anything to do. However late this one process comes to it, what was due first is done first, and
+    what has arrived is heard before the next: so a busy machine makes nobody miss advertisements, at any pace.
     *notify* is devctl_notify(); *watch* and *unwatch* put an interface's packet socket into the event loop, and take it
     out.
     """
 
     def __init__(self, clock: Callable[[], float], notify: Callable[[Vnet, str, str, str], None]) -> None:
-        self.clock = clock
+        self._clock = clock
+        self.pace = 1.0
         self.notify = notify
         self.callouts = Callouts()
         self.all: list[Carp] = []  # carp_list: the newest first
@@ -101,9 +105,16 @@ class Carps:
         self._sending: deque[Carp] = deque()
         self._announcing: deque[Carp] = deque()
 
+    def clock(self) -> float:
+        """CARP's own: the machine's, at its pace."""
+        return self._clock() * self.pace
+
     def due(self) -> float | None:
-        """When, by the clock, there is something to do: now (0.0), later, or never."""
-        return 0.0 if self._sending or self._announcing else self.callouts.next()
+        """When, by the machine's clock, there is something to do: now (0.0), later, or never."""
+        if self._sending or self._announcing:
+            return 0.0
+        due = self.callouts.next()
+        return None if due is None else due / self.pace
 
     def step(self) -> bool:
         """Do one thing that is due, if any; answer whether there was one. What it sends may change what comes next."""

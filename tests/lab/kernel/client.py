@@ -129,6 +129,10 @@ class Kernel:
         """Pull the cable of an interface, or put it back: no carrier, nothing goes through either way."""
         self.call("link_state", jail=jail, interface=interface, up=up)
 
+    def pace(self, times: float) -> None:
+        """Have CARP and pfsync count so many seconds in one. Before there are vhids."""
+        self.call("pace", pace=times)
+
     def carp(self, jail: str = "") -> list[dict[str, Any]]:
         """The vhids of a jail's vnet, and which interface of Linux has their addresses."""
         found: list[dict[str, Any]] = self.call("carp", jail=jail)

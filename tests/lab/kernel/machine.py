@@ -9,6 +9,7 @@ freebsd-13.2/2-vnet.txt, 5-jail.txt (names) and 14-dying.txt.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import time
 from collections.abc import Callable
@@ -123,6 +124,14 @@ class Machine:
         if devd is None:
             raise Refused(Errno.ENOENT)
         return devd
+
+    def boot_of(self, jail: Jail) -> bytes:
+        """kern.boot_id there. A lab host is a jail of the machine's: it is switched off and on when it is made anew."""
+        while jail.parent is not None and jail.jid not in self.devds:
+            jail = jail.parent
+        if jail.parent is None:
+            return self.boot_id
+        return hashlib.sha256(self.boot_id + str(jail.jid).encode()).digest()[: len(self.boot_id)]
 
     def _start_devd(self, jail: Jail) -> None:
         if self._devd is None:

@@ -306,6 +306,10 @@ class Server:
             interfaces.set_carrier(found, bool(request["up"]))
         elif name == "pfsync":
             value = _pfsync(pfsync.pfsync_of(self._named(base, jail_name).vnet), request["action"], machine)
+        elif name == "pace":
+            if machine.carps.due() is not None:
+                raise Refused(Errno.EBUSY, "CARP's pace is set before there is anything to do")
+            machine.carps.pace = float(request["pace"])
         elif name == "carp":
             value = [_vhid(each) for every in self._named(base, jail_name).vnet.interfaces for each in every.carps]
         elif name == "release":

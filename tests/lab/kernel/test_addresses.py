@@ -12,6 +12,7 @@ import pytest
 from tests.lab.kernel.client import Kernel
 from tests.lab.kernel.test_kernel import ok
 from tests.lab.test_jail8 import jail
+from tests.waiting import PATIENCE
 
 BOTH = """ip4.addr = "lo1|198.51.100.7"; ip6.addr = "lo1|2001:db8::7/128";"""
 LIST = ["jls", "--libxo", "json", "name", "jid", "path", "vnet", "ip4.addr", "ip6.addr"]
@@ -163,11 +164,11 @@ def test_packets_reach_it_and_a_connection_keeps_it_dying(loopback: Kernel) -> N
         ["python3", "-c", "import socket; socket.create_connection(('198.51.100.7', 7)).recv(1); input()"],
         stdin=subprocess.PIPE,
     )
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + PATIENCE
     while "198.51.100.7.7 " not in ok(loopback, "", "netstat -an") or "ESTAB" not in ok(loopback, "", "netstat -an"):
         assert time.monotonic() < deadline
     assert "removed" in jail(loopback, f"web1 {{ path = /; persist; {BOTH} }}", "$J -r '*'")
-    inside.wait(5)
+    inside.wait(PATIENCE)
     assert ok(loopback, "", "jls name") == ""
     assert ok(loopback, "", "jls -d name dying ip4.addr") == "web1 true 198.51.100.7\n"
     assert "198.51.100.7" not in aliases(loopback)

@@ -70,6 +70,8 @@ class Node:
     # BGP
     fabric: bool = True
     session_at: float = 0.0
+    connects: float = CONNECT
+    """Seconds until its sessions are up after a boot."""
     # the agent
     drained: Drain = Drain.NO
     memory: Memory = field(default_factory=Memory)
@@ -147,7 +149,8 @@ class Pair:
             node.on, node.off_until = False, self.now + REBOOT
             node.state, node.total, node.of_kernel, node.in_doubt = INIT, 0, 0, 0
             node.boot += 1
-            node.memory, node.stance, node.decision, node.bulk_until = Memory(), None, None, None
+            node.memory = policy.recalled(json.loads(json.dumps(asdict(node.memory))), rebooted=True)
+            node.stance, node.decision, node.bulk_until = None, None, None
         elif what == "stuck":
             node.stuck = not node.stuck
         elif what == "sync" and node.on:
@@ -164,7 +167,7 @@ class Pair:
         node.on = True
         if not node.link:
             node.kernel_demotes(FACTOR)
-        node.session_at = self.now + CONNECT
+        node.session_at = self.now + node.connects
         self._init(node)
         self._bulk(node)
 
@@ -253,6 +256,8 @@ class Pair:
 
     def _account(self, node: Node, wanted: int) -> None:
         settled = accounting.settle(node.record, accounting.place(str(node.boot), "host"), wanted, node.total)
+        if not settled.steps:
+            node.record = settled.record  # what another boot has recorded is forgotten
         try:
             for index, step in enumerate(settled.steps):
                 if node.die_at_step == index and len(settled.steps) == 3:

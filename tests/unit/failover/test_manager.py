@@ -15,7 +15,7 @@ from mobility.announcement import Announce
 from mobility.bgp.grammar import prefix_text
 from mobility.bgp.speaker import Received, Session
 from mobility.failover import accounting, manager, policy
-from mobility.failover.accounting import Record
+from mobility.failover.accounting import Doubt, Record
 from mobility.failover.manager import Failover, Ties
 from mobility.failover.model import BACKUP, INIT, MASTER, Vhid
 from mobility.failover.policy import Drain, Stance
@@ -124,7 +124,7 @@ class Speaker:
 
     def __init__(self) -> None:
         self.connected = True
-        self.differing = 0
+        self.busy = False
         self.up = True
         self.others: dict[str, list[str]] = {}
         self.wanted: dict[Prefix, Attributes] = {}
@@ -216,7 +216,7 @@ class Bench:
         """Have devd tell of it; `so`: the kernel thinks so, too."""
         if so:
             self.machine.states[vhid] = state
-        self.failover.event(vhid, state)
+        self.failover.events([(vhid, state)])
 
     def carp(self, state: str) -> None:
         for vhid in self.machine.states:
@@ -315,10 +315,122 @@ class TestStance:
         bench.event(TWO, MASTER)
         assert bench.stance == "preferred", "and nobody's word was doubted"
 
+    def test_turns_with_looks_between_them_are_no_flood(self, bench: Bench) -> None:
+        bench.settle()
+        for _ in range(manager.TURNS):
+            for state, stance in ((BACKUP, "less"), (MASTER, "preferred")):
+                for vhid in (ONE, TWO):
+                    bench.event(vhid, state)
+                assert bench.stance == stance, "at once"
+                bench.settle()
+
+    def test_a_look_that_an_event_came_into_is_no_reason_to_doubt_it(self, bench: Bench) -> None:
+        bench.settle()
+        states = [BACKUP, MASTER, BACKUP]
+
+        def turn() -> None:
+            if states:
+                bench.event(ONE, states.pop(0))
+
+        bench.machine.looking = turn
+        bench.settle()
+        assert (states, bench.machine.states[ONE]) == ([], BACKUP)
+        bench.settle(0.06)
+        bench.event(ONE, MASTER)
+        assert bench.stance == "preferred", "believed at once"
+
+    def test_it_looks_again_when_something_is_due(self, bench: Bench) -> None:
+        bench.settle()
+        bench.speaker.up = False
+        bench.failover.news()
+        bench.settle(seconds=4.7)  # of the hold time's 5
+        assert asyncio.run(bench.failover.settle()) == pytest.approx(0.3 + manager.TICK)
+
+    def test_a_flood_of_events_that_no_look_goes_by_without(self, bench: Bench) -> None:
+        """A jail's root turns a vhid of the host's name to and fro: after a few turns looks alone are believed."""
+        bench.settle()
+
+        def flood() -> None:
+            for state in (BACKUP, MASTER, INIT, MASTER) * 50:
+                bench.event(ONE, state, so=False)
+
+        flood()
+        assert len(bench.speaker.log) <= 1 + manager.TURNS
+        bench.machine.looking = flood
+        bench.settle(0.06, times=20)
+        assert bench.stance == "preferred"
+        assert len(bench.speaker.log) <= 2 + manager.TURNS
+        bench.machine.looking = lambda: None
+        bench.event(TWO, BACKUP)
+        assert bench.stance == "less", "the other vhid's are believed"
+
+    def test_many_vhids_at_once_are_one_decision(self, bench: Bench) -> None:
+        bench.settle()
+        bench.machine.states = {ONE: BACKUP, TWO: BACKUP}
+        bench.failover.events([(ONE, BACKUP), (TWO, BACKUP), (ONE, MASTER), (ONE, BACKUP)])
+        assert bench.turned == [{"gw"}, {"gw"}]
+        assert bench.speaker.log == [f"{LAN} preferred", f"{LAN} less"]
+
+    def test_a_vhid_that_is_removed_and_an_interface_that_is_gone(self, bench: Bench) -> None:
+        bench.settle()
+        del bench.machine.states[TWO]
+        bench.settle()
+        assert bench.stance == "less", "the last resort"
+        assert [text for text in bench.failover.problems if f"{TWO} is not there" in text]
+        bench.machine.says["ifconfig igb0"] = "ifconfig: interface igb0 does not exist"
+        bench.settle()
+        assert bench.stance == "less"
+        assert bench.failover.describe()["groups"][0]["vhids"] == {str(ONE): "", str(TWO): ""}
+        bench.machine.says.clear()
+        bench.machine.states[TWO] = MASTER
+        bench.settle()
+        assert bench.stance == "preferred"
+
+    def test_a_vhid_of_ipv6_alone(self, tmp_path: Path) -> None:
+        bench = Bench(tmp_path, CONFIG.replace('vhids = ["1@igb0", "2@igb0"]', 'vhids = ["2@igb0"]'))
+        bench.machine.states = {ONE: BACKUP, TWO: MASTER}
+        bench.settle()
+        assert bench.stance == "preferred"
+        bench.event(ONE, MASTER)
+        bench.event(TWO, BACKUP)
+        assert bench.stance == "less"
+
+    def test_news_of_the_fabric_are_decided_in_turns(self, bench: Bench) -> None:
+        """A thousand received routes are a thousand calls, and a decision looks at the paths of every jail."""
+
+        async def work() -> None:
+            bench.now += 1
+            await bench.failover.settle()
+            decisions = [bench.failover.decision]
+            bench.failover.fabric_news()
+            decisions.append(bench.failover.decision)
+            assert decisions[0] is not decisions[1], "the first at once"
+            for _ in range(1000):
+                bench.failover.fabric_news()
+            assert bench.failover.decision is decisions[1]
+            later = bench.failover._later
+            assert later is not None
+            later.cancel()
+            bench.now += manager.NEWS_APART
+            bench.failover._fabric_has_told()
+            assert bench.failover.decision is not decisions[1], "the last are not forgotten"
+            assert bench.failover._later is None
+
+        asyncio.run(work())
+
+    def test_a_jail_that_can_not_be_turned_ends_the_loop_loudly(self, bench: Bench) -> None:
+        """The agent guards each jail; what comes through none the less must not leave a failover that nobody sees to."""
+
+        def broken() -> None:
+            raise RuntimeError("no such thing")
+
+        bench.machine.looking = broken
+        with pytest.raises(RuntimeError):
+            asyncio.run(bench.failover.run())
+
     def test_events_of_others(self, bench: Bench) -> None:
         bench.settle()
-        bench.failover.event(Vhid("igb0", 9), BACKUP)
-        bench.failover.event(Vhid("igb9", 1), BACKUP)
+        bench.failover.events([(Vhid("igb0", 9), BACKUP), (Vhid("igb9", 1), BACKUP)])
         assert bench.stance == "preferred"
 
     def test_a_new_master_waits_for_pfsync(self, bench: Bench) -> None:
@@ -349,6 +461,15 @@ class TestStance:
         assert bench.speaker.log == [f"{LAN} preferred", f"{LAN} less", f"{LAN} withdrawn"]
         lines = [line.detail.partition(":")[0] for line in bench.store.history(limit=99) if line.what == "failover gw"]
         assert lines == ["preferred", "less", "withdrawn"]
+
+    def test_where_nothing_is_to_be_announced_nothing_is_seen(self, tmp_path: Path) -> None:
+        """No jail of the failover is granted anything yet: what it will have must not find the host withdrawn for nothing."""
+        bench = Bench(tmp_path, CONFIG.replace('services = ["198.51.100.32/28"]\n', "") + 'when_backup = "withdraw"\n')
+        bench.machine.states = {ONE: BACKUP, TWO: BACKUP}
+        bench.settle(times=4)
+        assert bench.failover.describe()["groups"][0]["sees_other"] is False
+        assert bench.failover.decision is not None
+        assert bench.failover.decision.groups["gw"].stance is Stance.LESS
 
     def test_a_fabric_that_has_told_nothing_yet_shows_nobody_gone(self, tmp_path: Path) -> None:
         bench = Bench(tmp_path, CONFIG + 'when_backup = "withdraw"\n')
@@ -412,7 +533,14 @@ class TestStance:
         assert bench.stance == "preferred"
         bench.boot = "b002"
         bench.again()
-        assert bench.failover._memory == policy.Memory()
+        assert bench.failover._memory == policy.Memory((policy.Past("gw"),))
+
+    def test_that_the_fabric_shows_the_others_path_is_known_after_a_reboot(self, bench: Bench) -> None:
+        bench.speaker.others = {prefix_text(LAN): mark(OTHER, 1)}
+        bench.settle()
+        bench.boot = "b002"
+        bench.again()
+        assert bench.failover._memory == policy.Memory((policy.Past("gw", shows=True),))
 
 
 class TestDemotion:
@@ -432,10 +560,10 @@ class TestDemotion:
         bench.failover.news()
         bench.settle(times=10)
         assert bench.machine.demotion == 240, "held down"
-        bench.speaker.differing = 1
+        bench.speaker.busy = True
         bench.settle(times=30)
         assert bench.machine.demotion == 240, "not all is acknowledged"
-        bench.speaker.differing = 0
+        bench.speaker.busy = False
         bench.settle(times=2)
         assert bench.machine.demotion == 0
 
@@ -461,6 +589,86 @@ class TestDemotion:
         bench.settle(0.06)
         assert bench.machine.demotion == 0
 
+    def test_preempt_that_is_switched_off_and_on_while_demoted(self, bench: Bench) -> None:
+        """What moves nobody is not left behind, and comes back with it."""
+        self.lose_the_fabric(bench)
+        bench.machine.preempt = 0
+        bench.settle(times=2)
+        assert bench.machine.demotion == 0
+        assert [text for text in bench.failover.problems if "net.inet.carp.preempt=1" in text]
+        bench.machine.preempt = 1
+        bench.settle(times=2)
+        assert (bench.machine.demotion, bench.record) == (240, Record(f"{BOOT} host", 240))
+
+    def test_a_stop_in_order_waits_for_the_write(self, bench: Bench) -> None:
+        """Cancelled in the middle of it, the record would stand pending, and nobody would know for ever."""
+        bench.settle()
+        bench.speaker.up = False
+        bench.failover.news()
+        command = bench.machine.command
+
+        async def work() -> None:
+            writes, goes_on = asyncio.Event(), asyncio.Event()
+
+            async def slow(argv: list[str]) -> Result:
+                if argv[-1].startswith("net.inet.carp.demotion="):
+                    writes.set()
+                    await goes_on.wait()
+                return await command(argv)
+
+            bench.machine.command = slow  # type: ignore[method-assign]
+            bench.now += 6
+            task = asyncio.create_task(bench.failover.settle())
+            await writes.wait()
+            task.cancel()
+            await asyncio.sleep(0)
+            assert bench.record is not None
+            assert (bench.record.pending, task.done()) == (240, False)
+            goes_on.set()
+            await asyncio.gather(task, return_exceptions=True)
+            assert task.cancelled()
+
+        asyncio.run(work())
+        assert (bench.machine.demotion, bench.record) == (240, Record(f"{BOOT} host", 240))
+
+    def test_an_agent_that_starts_before_exabgp(self, bench: Bench) -> None:
+        bench.settle()
+        bench.again()
+        bench.speaker.up = False
+        bench.settle(times=int(policy.STARTING) - 1)
+        bench.speaker.up = True
+        bench.failover.fabric_news()
+        bench.settle(times=3)
+        assert bench.machine.ran == []
+        bench.speaker.up = False
+        bench.failover.news()
+        bench.settle(times=6)
+        assert bench.machine.demotion == 240, "it has been there: from now on the hold time counts"
+
+    def test_a_first_start_beside_sessions_that_are_up_demotes_nobody(self, bench: Bench) -> None:
+        bench.speaker.connected = False
+        bench.settle(times=1)
+        bench.speaker.connected = True
+        bench.failover.fabric_news()
+        bench.settle(times=20)
+        assert bench.machine.ran == []
+
+    def test_a_host_that_boots_is_demoted_until_the_fabric_is_there(self, bench: Bench) -> None:
+        """CARP would give it the addresses at once, by its advskew."""
+        bench.speaker.up = False
+        bench.settle()
+        assert (bench.machine.demotion, bench.record) == (240, Record(f"{BOOT} host", 240))
+        assert "not there yet, since the agent's start: 0 sessions" in bench.failover.describe()["demotion"]["reason"]
+        bench.speaker.up = True
+        bench.failover.fabric_news()
+        bench.speaker.busy = True
+        bench.settle(times=40)
+        assert bench.machine.demotion == 240, "not all routes are acknowledged"
+        bench.speaker.busy = False
+        bench.failover.fabric_news()
+        bench.settle()
+        assert (bench.machine.demotion, len(bench.machine.ran)) == (0, 2)
+
     def test_without_preempt_nothing_is_written_and_it_is_said(self, bench: Bench) -> None:
         bench.machine.preempt = 0
         self.lose_the_fabric(bench)
@@ -477,6 +685,22 @@ class TestDemotion:
         bench.settle()
         assert (bench.machine.demotion, bench.record) == (240, Record(f"{BOOT} host", 240))
         assert not [text for text in bench.failover.problems if "database" in text]
+
+    def test_a_database_that_is_full(self, bench: Bench) -> None:
+        """The real one: it has a row for nothing more, not even for a record of a hundred bytes."""
+        bench.settle()
+        (pages,) = bench.store._db.execute("PRAGMA page_count").fetchone()
+        bench.store._db.execute(f"PRAGMA max_page_count = {pages}")
+        for size in (3000, 300, 30, 3):
+            number = 0
+            while bench.store.keep(f"{size}-{number}", "x" * size):
+                number += 1
+        self.lose_the_fabric(bench)
+        assert (bench.machine.ran, bench.record) == ([], None)
+        assert [text for text in bench.failover.problems if "database can not be written" in text]
+        bench.store._db.execute(f"PRAGMA max_page_count = {10 * pages}")
+        bench.settle()
+        assert (bench.machine.demotion, bench.record) == (240, Record(f"{BOOT} host", 240))
 
     def test_a_disk_that_fills_up_in_between(self, bench: Bench) -> None:
         def fill(line: str) -> None:
@@ -518,6 +742,31 @@ class TestDemotion:
         bench.settle()
         # the total is too small to hold it, so it is not in there: added anew
         assert (bench.machine.demotion, bench.record.ours, bench.record.doubts) == (240, 240, ())
+
+    def test_a_write_that_was_done_and_gives_no_answer(self, bench: Bench) -> None:
+        def hang(line: str) -> None:
+            if line.startswith("sysctl net.inet.carp.demotion="):
+                bench.machine.after = lambda _: None
+                raise Trouble(f"{line}: no answer within 10 s; killed", retry=True)
+
+        bench.settle()
+        bench.machine.after = hang
+        self.lose_the_fabric(bench)
+        bench.settle()
+        assert bench.record is not None
+        assert (bench.machine.demotion, bench.record.ours, bench.record.doubts) == (480, 240, (Doubt(240, 0),))
+        assert [text for text in bench.failover.problems if "sysctl net.inet.carp.demotion=-240 if it is" in text]
+        bench.speaker.up = True
+        bench.settle(times=40)
+        assert bench.machine.demotion == 240, "nobody knows whose that is"
+
+    def test_what_was_about_to_be_written_in_a_vnet_that_is_not_known_again(self, bench: Bench) -> None:
+        bench.machine.jailed, bench.machine.of_lo0, bench.machine.demotion = 1, "the loopback", 240
+        bench.store.keep(manager.RECORD, asdict(Record(f"{BOOT} jail 0123456789abcdef", pending=240)))
+        bench.again()
+        bench.settle()
+        assert bench.record is None or not bench.record.ours
+        assert [text for text in bench.failover.problems if "240 was to be added" in text]
 
     def test_a_failover_that_was_taken_out_of_the_file(self, bench: Bench) -> None:
         self.lose_the_fabric(bench)
@@ -691,16 +940,69 @@ class TestHandOver:
 
         asyncio.run(work())
 
+    def test_a_fabric_that_does_not_show_the_other(self, bench: Bench) -> None:
+        """Routers that tell a host nothing of the other's path: CARP vouches for it, in the time that a drain waits."""
+
+        async def work() -> None:
+            bench.now += 1
+            await bench.failover.settle()
+            bench.drained = (Drain.HOST, "")
+            bench.failover.news()
+            waiting = asyncio.create_task(bench.failover.handed_over(60))
+            began = bench.now
+            await asyncio.sleep(0)
+            for second in range(100):
+                bench.now += 1
+                if second == policy.MOVING - 1:
+                    bench.carp(BACKUP)
+                await bench.failover.settle()
+                await asyncio.sleep(0)
+                if waiting.done():
+                    break
+            assert await waiting
+            assert bench.now - began <= policy.hand_over_within(bench.failover.settings)
+
+        asyncio.run(work())
+
+    def test_without_preempt_nobody_waits(self, bench: Bench) -> None:
+        async def work() -> None:
+            bench.machine.preempt = 0
+            bench.now += 1
+            await bench.failover.settle()
+            bench.drained = (Drain.HOST, "")
+            bench.failover.news()
+            async with asyncio.timeout(20):
+                assert not await bench.failover.handed_over(3600)
+
+        asyncio.run(work())
+
     def test_an_undrain_ends_the_wait(self, bench: Bench) -> None:
         async def work() -> None:
             bench.now += 1
             await bench.failover.settle()
             bench.drained = (Drain.HOST, "")
-            waiting = asyncio.create_task(bench.failover.handed_over(60))
+            bench.failover.news()
+            waiting = asyncio.create_task(bench.failover.handed_over(3600))
             await asyncio.sleep(0)
             bench.drained = (Drain.NO, "")
             bench.failover.news()
-            assert not await waiting
+            async with asyncio.timeout(20):
+                assert not await waiting
+
+        asyncio.run(work())
+
+    def test_a_shutdown_that_nobody_takes_over(self, bench: Bench) -> None:
+        """It withdraws in the end, and does not say that somebody has it."""
+
+        async def work() -> None:
+            bench.now += 1
+            await bench.failover.settle()
+            bench.drained = (Drain.SHUTDOWN, "")
+            bench.failover.news()
+            bench.now += 20
+            await bench.failover.settle()
+            assert bench.stance == "withdrawn"
+            assert not await bench.failover.handed_over(60)
 
         asyncio.run(work())
 

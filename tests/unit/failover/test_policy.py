@@ -66,6 +66,8 @@ WISHES = {
 WISHES["goes, shuts down"] = WISHES["goes"] + WISHES["shuts down"]
 WISHES["any"] = WISHES["stays"] + WISHES["goes, shuts down"]
 YES_NO = {"yes": (True,), "no": (False,), "any": (True, False)}
+SHOWN = {"yes": ("yes",), "never": ("never",), "no": ("never", "gone"), "any": ("yes", "never", "gone")}
+"""Whether the other's path is seen; `gone`: it was, before."""
 AGES = (0.0, policy.SETTLED, GROUP.hand_over_within, GROUP.sync_within)
 LIMITS = {"2 s": policy.SETTLED, "hand_over_within": GROUP.hand_over_within, "sync_within": GROUP.sync_within}
 STANCES = {"preferred": Stance.PREFERRED, "less": Stance.LESS, "withdrawn": Stance.WITHDRAWN}
@@ -78,7 +80,7 @@ class Case:
     states: tuple[str, str]
     wish: tuple[str, Drain]
     in_step: bool
-    shown: bool
+    shown: str
     preempt: bool
     age: float
 
@@ -87,9 +89,9 @@ class Case:
         look = seen(*self.states, pfsync=IN_STEP if self.in_step else OUT_OF_STEP, preempt=self.preempt)
         before = seen(BACKUP, MASTER, preempt=self.preempt)
         group = replace(GROUP, when_backup=when_backup)
-        bgp = fabric(sees=self.shown)
+        bgp = fabric(sees=self.shown == "yes")
         # announced before that, so that there is something to withdraw
-        history = [(0.0, before, fabric()), (100.0, look, bgp), (100.0 + self.age, look, bgp)]
+        history = [(0.0, before, fabric(sees=self.shown == "gone")), (100.0, look, bgp), (100.0 + self.age, look, bgp)]
         memory = Memory()
         for now, each, fabric_then in history:
             drain = drained if now >= 100.0 else Drain.NO
@@ -111,7 +113,7 @@ def fits(row: list[str], case: Case) -> bool:
         and case.states in CARP[carp]
         and case.wish in WISHES[wish]
         and case.in_step in YES_NO[in_step]
-        and case.shown in YES_NO[shown]
+        and case.shown in SHOWN[shown]
         and case.preempt in YES_NO[preempt]
     )
 
@@ -122,7 +124,7 @@ def test_the_table_of_announcements_is_what_the_policy_does() -> None:
     states = dict.fromkeys(each for name in CARP for each in CARP[name])
     used = set()
     for case in itertools.starmap(
-        Case, itertools.product(states, WISHES["any"], (True, False), (True, False), (True, False), AGES)
+        Case, itertools.product(states, WISHES["any"], (True, False), SHOWN["any"], (True, False), AGES)
     ):
         index, row = next((index, row) for index, row in enumerate(rows) if fits(row, case))
         used.add(index)
@@ -131,6 +133,7 @@ def test_the_table_of_announcements_is_what_the_policy_does() -> None:
 
 
 HOSTS = {
+    "boots without it": (False, False, Drain.NO),
     "has the fabric": (False, False, Drain.NO),
     "has lost the fabric": (True, False, Drain.NO),
     "has it back": (True, True, Drain.NO),
@@ -141,7 +144,7 @@ HOSTS = {
 def demoted(state: str, age: float, *, acknowledged: bool, preempt: bool) -> int:
     lost, back, drained = HOSTS[state]
     memory, look = Memory(), seen(preempt=preempt)
-    moments = [(0.0, fabric(1))]
+    moments = [(0.0, fabric(0 if state == "boots without it" else 1))]
     if lost:
         moments += [(10.0, fabric(0)), (10.0 + (GROUP.hold if back else age), fabric(0))]
     if back:
@@ -292,6 +295,95 @@ def test_the_largest_demotion_counts_and_every_reason_is_told() -> None:
 def test_min_sessions_0_never_demotes() -> None:
     decision = stepped([(0.0, seen(), fabric(0)), (99.0, seen(), fabric(0))], replace(GROUP, min_sessions=0))
     assert (decision.demotion, decision.due) == (0, None)
+
+
+@pytest.mark.parametrize(("min_sessions", "most"), [(1, 0), (2, 0), (2, 1)])
+def test_sessions_that_have_never_been_there_have_time_to_come_up(min_sessions: int, most: int) -> None:
+    """ExaBGP may have been started together with the agent: a hold of half a second means sessions that were there."""
+    group = replace(GROUP, hold=0.5, min_sessions=min_sessions)
+    never = replace(fabric(most), most=most)
+    before = (99.0, seen(), fabric(min_sessions))
+    looks = [before, (100.0, seen(), never), (100.0 + policy.STARTING - 0.1, seen(), never)]
+    assert stepped(looks, group).demotion == 0
+    assert stepped([*looks, (100.0 + policy.STARTING, seen(), never)], group).demotion == group.demotion
+    had = replace(never, most=min_sessions)
+    assert stepped([before, (100.0, seen(), had), (100.5, seen(), had)], group).demotion == group.demotion
+    patient = replace(group, hold=60.0)
+    assert stepped([before, (100.0, seen(), never), (159.0, seen(), never)], patient).demotion == 0
+
+
+def test_who_boots_is_demoted_until_it_has_had_the_fabric_for_the_hold_down() -> None:
+    never = replace(fabric(0), most=0)
+    looks = [(10.0, seen(BACKUP), never)]
+    first = stepped(looks)
+    assert first.demotion == GROUP.demotion
+    assert first.reason == "the fabric is not there yet, since the agent's start: 0 sessions are up"
+    looks += [(11.0, seen(BACKUP), fabric()), (10.9 + GROUP.hold_down, seen(BACKUP), fabric())]
+    assert stepped(looks).demotion == GROUP.demotion
+    assert stepped([*looks, (11.0 + GROUP.hold_down, seen(BACKUP), fabric())]).demotion == 0
+    # nobody is there to tell of sessions: they may be up
+    asleep = [(now, seen(), replace(never, told=False)) for now in (10.0, 9.9 + policy.MEETING)]
+    assert [stepped(asleep).demotion, stepped(asleep).due] == [0, 10.0 + policy.MEETING]
+    assert stepped([*asleep, (10.0 + policy.MEETING, seen(), asleep[0][2])]).demotion == GROUP.demotion
+    assert stepped([*asleep, (12.5, seen(), fabric())]).demotion == 0
+    # an agent that is started on a host whose sessions are up moves nobody
+    assert stepped([(10.0, seen(), fabric())]).demotion == 0
+
+
+def test_carp_does_not_vouch_for_a_master_that_a_fabric_does_not_show_any_more() -> None:
+    """It has the addresses, and perhaps no agent: if the backup withdrew, no path would be left."""
+    group = replace(GROUP, when_backup=WITHDRAW)
+    looks = [(0.0, seen(BACKUP), fabric(sees=True)), (50.0, seen(), fabric()), (60.0, seen(BACKUP), fabric())]
+    ruling = stepped([*looks, (1e4, seen(BACKUP), fabric())], group).groups["gw"]
+    assert ruling.stance == Stance.LESS
+    assert "mobility status on the other node" in ruling.reason
+    named = [*looks, (1e4, seen(BACKUP), replace(fabric(), unseen={"gw": "198.51.100.7/32"}))]
+    assert "until the other node's path to 198.51.100.7/32 is seen" in stepped(named, group).groups["gw"].reason
+    assert ruling.due is None
+    shown = [(1e4, seen(BACKUP), fabric(sees=True)), (1e4 + policy.SETTLED, seen(BACKUP), fabric(sees=True))]
+    assert stepped([*looks, *shown], group).groups["gw"].stance == Stance.WITHDRAWN
+    # nor does a reboot make it forget what the fabric shows
+    memory = policy.recalled(json.loads(json.dumps(asdict(stepped(looks, group).memory))), rebooted=True)
+    assert memory == Memory((policy.Past("gw", shows=True),))
+
+
+def test_what_was_lost_before_a_restart_is_not_given_time() -> None:
+    lost = [(0.0, seen(), fabric(0)), (GROUP.hold, seen(), fabric(0))]
+    memory = restarted(stepped(lost).memory)
+    after = decide(seen(), memory, replace(fabric(0), most=0), Settings((GROUP,)), GROUP.hold + 1)
+    assert after.demotion == GROUP.demotion
+
+
+def test_what_keeps_a_host_demoted_is_said() -> None:
+    looks = [(0.0, seen(), fabric(0)), (5.0, seen(), fabric(acknowledged=False))]
+    assert "must stay so for 30 s" in stepped(looks).reason
+    late = stepped([*looks, (5.0 + GROUP.hold_down, seen(), fabric(acknowledged=False))])
+    assert late.demotion == GROUP.demotion
+    assert "ExaBGP has not answered for every route" in late.reason
+    # the demotion ends with the answer, whenever it comes: nobody waits once more
+    memory = late.memory
+    assert decide(seen(), memory, fabric(), Settings((GROUP,)), 50.0).demotion == 0
+
+
+def test_a_drain_is_waited_for_until_carp_has_moved_and_the_backup_has_waited() -> None:
+    assert policy.hand_over_within(Settings()) == 0
+    long = replace(GROUP, name="dns", hand_over_within=60.0)
+    assert policy.hand_over_within(Settings((GROUP, long))) == 60.0 + policy.MOVING
+
+
+def test_several_failovers_may_go_with_the_same_vhids() -> None:
+    """Each as it says: what the one leaves, the other keeps."""
+    other = replace(GROUP, name="dns", jails=("dns1",), when_backup=WITHDRAW)
+    memory = Memory()
+    for now in (0.0, 10.0):
+        decision = decide(seen(BACKUP), memory, fabric(), Settings((GROUP, other)), now)
+        memory = decision.memory
+    assert [decision.groups[name].stance for name in ("gw", "dns")] == [Stance.LESS, Stance.LESS]
+    sees = Fabric(1, 1, True, {"gw": True, "dns": True})
+    for now in (11.0, 13.0):
+        decision = decide(seen(BACKUP), memory, sees, Settings((GROUP, other)), now)
+        memory = decision.memory
+    assert [decision.groups[name].stance for name in ("gw", "dns")] == [Stance.LESS, Stance.WITHDRAWN]
 
 
 def test_a_session_that_comes_back_in_time_was_never_lost() -> None:

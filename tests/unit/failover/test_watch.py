@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import re
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -143,7 +143,11 @@ class Told:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.heard: asyncio.Queue[tuple[Vhid, str] | None] = asyncio.Queue()
-        self.devd = Devd(path, lambda which, state: self.heard.put_nowait((which, state)), self._gap)
+        self.devd = Devd(path, self._told, self._gap)
+
+    def _told(self, several: Sequence[tuple[Vhid, str]]) -> None:
+        for each in several:
+            self.heard.put_nowait(each)
 
     def _gap(self) -> None:
         self.heard.put_nowait(None)
@@ -206,6 +210,61 @@ class TestDevd:
             server = told.listen()
             assert await told.heard.get() is None
             assert not told.devd.trouble
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            server.close()
+
+        asyncio.run(work())
+
+    def test_a_devd_that_takes_connections_and_closes_them_is_asked_less_and_less(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Else that would be ten looks and twenty lines of the log in each second."""
+        waits: list[float] = []
+        sleep = asyncio.sleep
+
+        async def noted(seconds: float) -> None:
+            if seconds:
+                waits.append(seconds)
+            await sleep(0)
+
+        monkeypatch.setattr(asyncio, "sleep", noted)
+
+        async def work() -> None:
+            async with listening(tmp_path / "devd") as (told, server):
+                loop = asyncio.get_running_loop()
+                for _ in range(8):
+                    connection, _ = await loop.sock_accept(server)
+                    assert await told.heard.get() is None
+                    connection.close()
+                # one that tells of something is a devd again
+                connection, _ = await loop.sock_accept(server)
+                connection.send(b"!system=CARP subsystem=1@xa type=MASTER\n")
+                assert [await told.heard.get() for _ in range(2)] == [None, (ONE, MASTER)]
+                connection.close()
+                connection, _ = await loop.sock_accept(server)
+                connection.close()
+
+        asyncio.run(work())
+        assert waits[:9] == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 0.1]
+
+    def test_what_is_there_is_one_turn(self, tmp_path: Path) -> None:
+        """A host with fifty vhids tells of all of them at once: that is one decision, not fifty."""
+
+        async def work() -> None:
+            turns: asyncio.Queue[int] = asyncio.Queue()
+            told = Told(tmp_path / "devd")
+            devd = Devd(told.path, lambda events: turns.put_nowait(len(events)), lambda: None)
+            server = told.listen()
+            task = asyncio.create_task(devd.run())
+            connection, _ = await asyncio.get_running_loop().sock_accept(server)
+            for number in range(1, 51):
+                connection.send(f"!system=CARP subsystem={number}@xa type=MASTER\n".encode())
+            several = [await turns.get()]
+            while sum(several) < 50:
+                several.append(await turns.get())
+            assert several in ([50], [1, 49])
+            connection.close()
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
             server.close()
@@ -284,6 +343,24 @@ class TestLook:
         assert seen.turned(ONE, BACKUP).carps == (Carp(ONE, BACKUP), Carp(TWO, MASTER))
         calls = sorted((tmp_path / "calls").read_text().splitlines())
         assert calls == ["ifconfig pfsync0", "ifconfig xa", "ifconfig xb", "sysctl net.inet.carp net.pfsync"]
+
+    def test_many_interfaces_are_one_command(self, tmp_path: Path) -> None:
+        """And the interface that was here before counts: a jail's root names what comes home as it likes."""
+        block = "{name}: flags=8943<UP> metric 0 mtu 1500\n\tcarp: {state} vhid 1 advbase 1 advskew 0\n"
+        names = [f"vlan{number}" for number in range(watch.MANY)]
+        text = "".join(block.format(name=name, state=MASTER) for name in names[1:])
+        text += "epair3b: flags=8943<UP> metric 0 mtu 1500\n\tgroups: epair\n"
+        text += "".join(block.format(name=name, state=INIT) for name in names[2:])
+        ran: list[str] = []
+
+        class Machine:
+            async def command(self, argv: list[str]) -> Result:
+                ran.append(" ".join(argv))
+                return Result(tuple(argv), 0, text if argv[0] == "ifconfig" else SYSCTLS, "", 0.0)
+
+        seen = asyncio.run(look(Machine(), names, pfsync=False))  # type: ignore[arg-type]  # what is used is there
+        assert ran == ["sysctl net.inet.carp", "ifconfig -a"]
+        assert seen.carps == tuple(Carp(Vhid(name, 1), MASTER) for name in names[1:])
 
     def test_pfsync_that_nobody_asks_for(self, use: Callable[..., Seen], tmp_path: Path) -> None:
         seen = use(pfsync=False, ifconfig=self.shows(pfsync0=OF_14), sysctl="echo net.inet.carp.preempt: 0")
