@@ -6,6 +6,9 @@ import subprocess
 import time
 from collections.abc import Callable
 
+#: Seconds for what comes at once where a machine is fast and idle. Only a fault takes them all.
+PATIENCE = 40.0
+
 
 def alive(pid: int) -> bool:
     """Tell whether a process runs: one that only waits to be buried does not."""
@@ -13,7 +16,7 @@ def alive(pid: int) -> bool:
     return bool(state.strip()) and not state.startswith("Z")
 
 
-def until(check: Callable[[], bool], what: str, seconds: float = 10.0) -> None:
+def until(check: Callable[[], bool], what: str, seconds: float = PATIENCE) -> None:
     """Wait until `check` holds; `what` is the complaint when it never does."""
     end = time.monotonic() + seconds
     while not check():

@@ -38,7 +38,7 @@ MODES = tuple(KILLS)
 LEAST_STEPS = 4
 """A stop takes at least two routes to delete and two to reject."""
 RANDOM_KILLS = 100
-SHORT_SECONDS, SOAK_SECONDS = 120, 1800
+SHORT_SECONDS, SOAK_SECONDS = 240, 1800
 TOLD_BEFORE = 60.0
 """Seconds since what is told again really happened."""
 LATEST_KILL = 0.4

@@ -33,7 +33,7 @@ ACTIONS_PER_BURST = 5
 SHORT_SECONDS = 18.0
 SHORT_SEED = 2027
 SOAK_SECONDS = 900.0
-REST_SECONDS = 120.0
+REST_SECONDS = 240.0
 """For the last burst, and the time that the walk's lab takes."""
 PAUSE = 0.15
 """Seconds at most between two actions: enough for the second to find the first half-done."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from tests.lab.watch import Process
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-WAIT = 20.0
+WAIT = 40.0
 """Seconds for whatever should come to pass."""
 _HOLD = """\
 set -eu

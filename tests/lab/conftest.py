@@ -13,6 +13,9 @@ from tests.lab.kernel import client
 from tests.lab.kernel.client import Kernel
 from tests.lab.topology import Lab
 
+#: Set of a test that has failed: what it shared with others may be spoilt.
+FAILED = pytest.StashKey[bool]()
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Everything below here is a lab test: it needs root, and says so where it has it not."""
@@ -27,9 +30,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Put the ends of the lab's logs into the report of a test that failed."""
     report = yield
-    lab = getattr(item, "funcargs", {}).get("lab")
-    if report.failed and isinstance(lab, Lab):
-        report.sections.append(("the lab's logs", "\n".join(lab.logs())))
+    if report.failed:
+        item.stash[FAILED] = True
+        for lab in getattr(item, "funcargs", {}).values():
+            if isinstance(lab, Lab):
+                report.sections.append(("the lab's logs", "\n".join(lab.logs())))
     return report
 
 
@@ -41,8 +46,16 @@ def machine() -> Iterator[Kernel]:
         yield kernel
 
 
+@pytest.fixture(scope="module")
+def one() -> Iterator[Lab]:
+    """One host, a spine with BIRD, a client, for all tests of a file: see tests.lab.again."""
+    with Lab(hosts=1) as whole:
+        yield whole
+
+
 @pytest.fixture
-def lab() -> Iterator[Lab]:
-    """Two hosts, a spine with BIRD, a client."""
-    with Lab(hosts=2) as whole:
+def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """Two hosts, or as many as the mark `hosts` says, a spine with BIRD, a client."""
+    mark = request.node.get_closest_marker("hosts")
+    with Lab(hosts=mark.args[0] if mark else 2) as whole:
         yield whole

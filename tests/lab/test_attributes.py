@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.lab.again import begin
 from tests.lab.invariants import await_announced, await_rest
 from tests.lab.topology import FIRST_HOST_AS, Host, Lab
 
@@ -18,7 +19,7 @@ PREFIXES = (f"{IPV4}/32", f"{IPV6}/128")
 WEB1 = {"web1": (IPV4, IPV6)}
 QUICK = {"look_every": 1.0, "reject_for": 0.5, "drain_for": 0.2, "settle_for": 3.0}
 DNS = {"ownership": "anycast", "med": 10, "communities": ["65000:53"]}
-WAIT = 20.0
+WAIT = 40.0
 
 
 def seen(lab: Lab, prefix: str) -> dict[str, str]:
@@ -42,23 +43,25 @@ def write(host: Host, text: str) -> None:
     new.rename(host.jails_d / "web1.toml")
 
 
+SECTIONS: dict[str, dict[str, Any]] = {"agent": QUICK, "damping": {"enabled": False}, "group.dns": DNS}
+
+
 @pytest.fixture
-def host(lab: Lab) -> Host:
-    """Host a with web1, which runs and is announced."""
-    lab.start(agent=QUICK, damping={"enabled": False}, **{"group.dns": DNS})
-    (a, _) = lab.hosts
+def host(one: Lab) -> Host:
+    """A host that knows web1."""
+    (a,) = begin(one, **SECTIONS).hosts
     a.define_jail("web1", PREFIXES)
     return a
 
 
-def test_what_the_file_says_goes_out_and_changes_without_a_gap(lab: Lab, host: Host) -> None:
+def test_what_the_file_says_goes_out_and_changes_without_a_gap(one: Lab, host: Host) -> None:
     write(
         host,
         '[announce]\ncommunities = ["65000:7"]\nlarge_communities = ["65000:1:7"]\n'
         'extended_communities = ["target:4200000000:7"]\nprepend = 1\n',
     )
     host.start_jail("web1")
-    await_rest(lab, host, WEB1)
+    await_rest(one, host, WEB1)
 
     def first(found: dict[str, Any]) -> bool:
         return (found["community"], found["ext_community"], found["as_path"]) == (
@@ -67,22 +70,22 @@ def test_what_the_file_says_goes_out_and_changes_without_a_gap(lab: Lab, host: H
             f"{FIRST_HOST_AS} {FIRST_HOST_AS}",
         ) and "(65000, 1, 7)" in found["large_community"]
 
-    await_seen(lab, first)
-    assert "(4200000000, 1, " in seen(lab, PREFIXES[0])["large_community"]  # and its claim
-    lab.spine.fib.changes.clear()
+    await_seen(one, first)
+    assert "(4200000000, 1, " in seen(one, PREFIXES[0])["large_community"]  # and its claim
+    one.spine.fib.changes.clear()
     write(host, '[announce]\ncommunities = ["65000:8"]\n')
-    await_seen(lab, lambda found: found.get("community") == "(65000,8)" and "ext_community" not in found)
-    assert seen(lab, PREFIXES[1])["as_path"] == str(FIRST_HOST_AS)
-    await_rest(lab, host, WEB1)
-    assert not [change for change in lab.spine.fib.changes if change.gone]
+    await_seen(one, lambda found: found.get("community") == "(65000,8)" and "ext_community" not in found)
+    assert seen(one, PREFIXES[1])["as_path"] == str(FIRST_HOST_AS)
+    await_rest(one, host, WEB1)
+    assert not [change for change in one.spine.fib.changes if change.gone]
 
 
-def test_a_broken_file_changes_nothing_that_is_announced(lab: Lab, host: Host) -> None:
+def test_a_broken_file_changes_nothing_that_is_announced(one: Lab, host: Host) -> None:
     write(host, 'group = "dns"\n')
     host.start_jail("web1")
-    await_rest(lab, host, WEB1)
+    await_rest(one, host, WEB1)
     await_announced(host, "web1")
-    before, updates = seen(lab, PREFIXES[0]), lab.spine.updates(host.session.name)
+    before, updates = seen(one, PREFIXES[0]), one.spine.updates(host.session.name)
     assert (before["community"], before["med"]) == ("(65000,53)", "10")
     assert "large_community" not in before
     write(host, 'group = "dsn"\n')
@@ -90,14 +93,14 @@ def test_a_broken_file_changes_nothing_that_is_announced(lab: Lab, host: Host) -
     while "dsn" not in host.mobility("status", "web1").stdout:
         assert time.monotonic() < deadline
     await_announced(host, "web1")
-    assert seen(lab, PREFIXES[0]) == before
-    assert lab.spine.updates(host.session.name) == updates
+    assert seen(one, PREFIXES[0]) == before
+    assert one.spine.updates(host.session.name) == updates
 
 
-def test_anycast_is_announced_by_two_hosts_at_once(lab: Lab, host: Host) -> None:
-    _, other = lab.hosts
-    other.define_jail("web1", PREFIXES)
-    for each in (host, other):
+def test_anycast_is_announced_by_two_hosts_at_once(lab: Lab) -> None:
+    lab.start(**SECTIONS)
+    for each in lab.hosts:
+        each.define_jail("web1", PREFIXES)
         write(each, 'group = "dns"\n')
         each.start_jail("web1")
         await_announced(each, "web1")
@@ -107,15 +110,15 @@ def test_anycast_is_announced_by_two_hosts_at_once(lab: Lab, host: Host) -> None
         assert "large_community" not in shown
 
 
-def test_it_stays_so_over_a_restart_of_the_agent(lab: Lab, host: Host) -> None:
+def test_it_stays_so_over_a_restart_of_the_agent(one: Lab, host: Host) -> None:
     write(host, 'group = "dns"\n')
     host.start_jail("web1")
-    await_rest(lab, host, WEB1)
-    before, updates = seen(lab, PREFIXES[0]), lab.spine.updates(host.session.name)
+    await_rest(one, host, WEB1)
+    before, updates = seen(one, PREFIXES[0]), one.spine.updates(host.session.name)
     host.stop_agent()
     write(host, 'group = "dsn"\n')
     host.start_agent()
     await_announced(host, "web1")
-    await_rest(lab, host, WEB1)
-    assert seen(lab, PREFIXES[0]) == before
-    assert lab.spine.updates(host.session.name) == updates
+    await_rest(one, host, WEB1)
+    assert seen(one, PREFIXES[0]) == before
+    assert one.spine.updates(host.session.name) == updates

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.lab.again import begin
 from tests.lab.ground import SYSTEM_PYTHON, linux_only
 from tests.lab.invariants import await_announced, await_rest, status
 from tests.lab.topology import Host, Lab
@@ -37,9 +38,15 @@ while True:
 """
 
 
+@pytest.fixture
+def lab(one: Lab) -> Lab:
+    """One host for all of these, which `up` brings to where a test begins."""
+    return one
+
+
 def up(lab: Lab, **health: Any) -> Host:
-    """Start the lab and return host a, whose jail web1 is known."""
-    lab.start(agent=QUICK, health={**HEALTH, **health}, damping={"enabled": False})
+    """Begin, and return the host, whose jail web1 is known."""
+    begin(lab, agent=QUICK, health={**HEALTH, **health}, damping={"enabled": False})
     host = lab.hosts[0]
     host.define_jail("web1", PREFIXES)
     return host

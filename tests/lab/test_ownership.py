@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ipaddress
 import itertools
-import json
 import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,17 +23,17 @@ from mobility.bgp.ownership import DEFAULT_ADMINISTRATOR, LAST, RESERVE, Claim
 from mobility.model import Attributes
 from tests.interop.ground import Agent
 from tests.lab.fabric import TwoTier, deployed
-from tests.lab.faults import status_of_host
+from tests.lab.faults import await_hooks, status_of_host
 from tests.lab.invariants import status
 from tests.lab.spine import Bird
 from tests.lab.topology import ALLOWED, Host, Lab
 from tests.lab.watch import Change
-from tests.waiting import until
+from tests.waiting import PATIENCE, until
 
 QUICK = {"look_every": 1.0, "reject_for": 0.2, "settle_for": 3.0}
 #: Few enough to be counted out; most tests move a jail less often.
 MOVES = {"moves": 4, "window": 120}
-SECONDS = 20.0
+SECONDS = PATIENCE
 ONE, TWO = "one", "two"
 
 
@@ -182,8 +181,7 @@ class Scene:
 
 def sessions(host: Host) -> list[dict[str, Any]]:
     """Return what an agent says of its sessions."""
-    found = json.loads(host.mobility("status", "--json").stdout)
-    listed: list[dict[str, Any]] = found["sessions"] if "sessions" in found else found["host"]["sessions"]
+    listed: list[dict[str, Any]] = status_of_host(host)["sessions"]
     return listed
 
 
@@ -241,10 +239,11 @@ LOST = "has claimed it with sequence"
 
 
 def owned(scene: Scene, jail: Jail, host: Host) -> None:
-    """Start a jail on a host, and wait for its routes."""
+    """Start a jail on a host, and wait for its routes, and until its start is over and done."""
     host.start_jail(jail.name)
     scene.await_route(jail, host)
     await_state(host, jail, announced=True)
+    await_hooks(host)
 
 
 # -- two owners
@@ -301,7 +300,7 @@ def one_owner(scene: Scene, jail: Jail) -> Host:
         return len(found) == 1 and all(LOST in says["reason"] for host, says in told if host not in found)
 
     # a keepalive every ten seconds, then the connection comes anew
-    until(there, "one owner", 3 * SECONDS)
+    until(there, "one owner", 2 * SECONDS)
     return found[0]
 
 

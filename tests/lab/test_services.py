@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
+from tests.lab.again import begin
 from tests.lab.conformance import forms
 from tests.lab.conformance.__main__ import recorded
 from tests.lab.faults import KILLS, Faults, Log, await_clean, await_death, eventually, new_agent, remembered
@@ -39,7 +40,7 @@ LOOPED = 20
 HOPS = 8
 """The jail is the third from the client; a way that goes on is a loop."""
 PINGS = 60
-_RAN = re.compile(r"\bran argv=(?:\"([^\"]*)\"|(\S+))")
+_RAN = re.compile(r"\bran (?:jail=\S+ )?argv=(?:\"([^\"]*)\"|(\S+))")
 _INTO = re.compile(r"^(\w+) -j gw1\b")
 
 
@@ -59,8 +60,16 @@ def define(host: Host, *first: str, more: str = "") -> None:
 
 
 @pytest.fixture
-def ready(lab: Lab) -> Lab:
-    """Both hosts up, and gw1 known to both."""
+def ready(one: Lab) -> Lab:
+    """One host up, and gw1 known to it."""
+    begin(one, agent=QUICK, host={"allowed": ALL})
+    define(one.hosts[0])
+    return one
+
+
+@pytest.fixture
+def pair(lab: Lab) -> Lab:
+    """Two hosts up, and gw1 known to both."""
     lab.start(agent=QUICK, host={"allowed": ALL})
     for host in lab.hosts:
         define(host)
@@ -119,17 +128,17 @@ def reaches(lab: Lab) -> None:
         refused(lab, address)
 
 
-def test_start_move_stop(ready: Lab) -> None:
-    a, b = ready.hosts
+def test_start_move_stop(pair: Lab) -> None:
+    a, b = pair.hosts
     for host in (a, b, a):
         host.start_jail("gw1")
-        announced(ready, host)
-        await_rest(ready, host, GW1)
-        reaches(ready)
+        announced(pair, host)
+        await_rest(pair, host, GW1)
+        reaches(pair)
         host.stop_jail("gw1")
         for prefix in PREFIXES:
-            assert not ready.spine.kernel_has(prefix)
-        await_rest(ready, host, {})
+            assert not pair.spine.kernel_has(prefix)
+        await_rest(pair, host, {})
     # the agent's own order: the reject inside before the host's route; withdrawn before the host's reject, then unwired
     log = (a.folder / "agent.log").read_text()
     steps = [
@@ -148,7 +157,7 @@ def test_start_move_stop(ready: Lab) -> None:
 
 
 def test_unused_addresses_do_not_loop_and_without_the_reject_they_would(ready: Lab) -> None:
-    a, _ = ready.hosts
+    (a,) = ready.hosts
     a.start_jail("gw1")
     announced(ready, a)
     for address in UNUSED:
@@ -166,7 +175,7 @@ def test_unused_addresses_do_not_loop_and_without_the_reject_they_would(ready: L
 
 
 def test_what_the_jail_has_by_itself_wins(ready: Lab) -> None:
-    a, _ = ready.hosts
+    (a,) = ready.hosts
     a.start_jail("gw1")
     announced(ready, a)
     refused(ready, "198.51.100.99")
@@ -189,12 +198,11 @@ def test_what_the_jail_has_by_itself_wins(ready: Lab) -> None:
 
 
 @pytest.fixture
-def watched(lab: Lab) -> Lab:
-    """Both hosts up with agents that look into each jail all the time."""
-    lab.start(agent={**QUICK, "inside_every": 0.5}, host={"allowed": ALL})
-    for host in lab.hosts:
-        define(host)
-    return lab
+def watched(one: Lab) -> Lab:
+    """One host up with an agent that looks into each jail all the time."""
+    begin(one, agent={**QUICK, "inside_every": 0.5}, host={"allowed": ALL})
+    define(one.hosts[0])
+    return one
 
 
 BREAKING = {
@@ -211,7 +219,7 @@ BREAKING = {
 
 @pytest.mark.parametrize("how", BREAKING)
 def test_what_the_jails_root_breaks_is_mended(watched: Lab, how: str) -> None:
-    a, _ = watched.hosts
+    (a,) = watched.hosts
     a.start_jail("gw1")
     announced(watched, a)
     await_rest(watched, a, GW1)
@@ -228,7 +236,7 @@ def test_what_the_jails_root_breaks_is_mended(watched: Lab, how: str) -> None:
 
 
 def test_services_change_while_the_jail_runs_without_a_gap_for_the_others(ready: Lab) -> None:
-    a, _ = ready.hosts
+    (a,) = ready.hosts
     a.start_jail("gw1")
     announced(ready, a)
     await_rest(ready, a, GW1)
@@ -269,7 +277,7 @@ def test_services_change_while_the_jail_runs_without_a_gap_for_the_others(ready:
 
 
 def test_drained_restarted_and_killed_behind_our_back(ready: Lab) -> None:
-    a, _ = ready.hosts
+    (a,) = ready.hosts
     a.start_jail("gw1")
     announced(ready, a)
     ready.spine.fib.changes.clear()
@@ -293,25 +301,25 @@ def test_drained_restarted_and_killed_behind_our_back(ready: Lab) -> None:
     await_rest(ready, a, {})
 
 
-def test_anothers_address_within_a_prefix_is_routed_to_the_other(ready: Lab) -> None:
-    a, b = ready.hosts
+def test_anothers_address_within_a_prefix_is_routed_to_the_other(pair: Lab) -> None:
+    a, b = pair.hosts
     serve(a, ADDRESSES, [DELEGATED])
     a.start_jail("gw1")
-    announced(ready, a, [DELEGATED])
+    announced(pair, a, [DELEGATED])
     for host in (a, b):
         host.define_jail("web1", ["2001:db8:7:0:77::80"])
         host.start_jail("web1")
-        ready.spine.fib.wait("2001:db8:7:0:77::80/128", via=host.address)
-        assert ready.client.ping("2001:db8:7:0:77::80")
-        refused(ready, "2001:db8:7:0:77::81")
+        pair.spine.fib.wait("2001:db8:7:0:77::80/128", via=host.address)
+        assert pair.client.ping("2001:db8:7:0:77::80")
+        refused(pair, "2001:db8:7:0:77::81")
         host.stop_jail("web1")
-        ready.spine.fib.wait("2001:db8:7:0:77::80/128", gone=True)
-    eventually(lambda: "!" in way(ready, "2001:db8:7:0:77::80")[-1], "the delegated prefix's own answer", a)
-    await_rest(ready, a, {"gw1": (*ADDRESSES, DELEGATED)})
+        pair.spine.fib.wait("2001:db8:7:0:77::80/128", gone=True)
+    eventually(lambda: "!" in way(pair, "2001:db8:7:0:77::80")[-1], "the delegated prefix's own answer", a)
+    await_rest(pair, a, {"gw1": (*ADDRESSES, DELEGATED)})
 
 
 def test_what_another_jail_serves_is_refused(ready: Lab) -> None:
-    a, _ = ready.hosts
+    (a,) = ready.hosts
     a.start_jail("gw1")
     announced(ready, a)
     a.define_jail("gw2", [])
@@ -332,7 +340,7 @@ def test_what_another_jail_serves_is_refused(ready: Lab) -> None:
 
 
 def test_a_jail_without_a_vnet_is_told_so(ready: Lab) -> None:
-    a, _ = ready.hosts
+    (a,) = ready.hosts
     a.run(["ifconfig", "lo1", "create"])
     a.define_jail("plain", [], vnet=False, more='ip4.addr = "lo1|198.51.100.9";')
     serve(a, ["198.51.100.9"], ["198.51.100.128/28"], jail="plain")
@@ -344,7 +352,7 @@ def test_a_jail_without_a_vnet_is_told_so(ready: Lab) -> None:
 
 
 def test_a_family_that_only_a_service_has(ready: Lab) -> None:
-    a, _ = ready.hosts
+    (a,) = ready.hosts
     serve(a, [IPV6], [POOL])
     a.start_jail("gw1")
     announced(ready, a, [f"{IPV6}/128", POOL])
@@ -371,9 +379,9 @@ def test_on_other_kernels(kernel: str) -> None:
         on_record(a)
 
 
-def test_a_kernel_that_can_not_says_so(lab: Lab) -> None:
-    a, _ = lab.hosts
-    lab.start(agent=QUICK, host={"allowed": ALL, "ipv4_routes": "interface"})
+def test_a_kernel_that_can_not_says_so(one: Lab) -> None:
+    (a,) = one.hosts
+    begin(one, agent=QUICK, host={"allowed": ALL, "ipv4_routes": "interface"})
     define(a)
     serve(a, [IPV6], [NAT64, POOL])
     result = a.start_jail("gw1", check=False)
@@ -381,7 +389,7 @@ def test_a_kernel_that_can_not_says_so(lab: Lab) -> None:
     assert f"so its services {POOL} need an IPv4 address of its own" in result.stderr
     serve(a, [IPV6], [NAT64])
     a.start_jail("gw1")
-    announced(lab, a, [NAT64])
+    announced(one, a, [NAT64])
 
 
 #: A link that the jail's own jail.conf makes.
@@ -393,7 +401,7 @@ ADOPTED = """
 
 
 def test_an_adopted_link_carries_them_too(ready: Lab) -> None:
-    a, _ = ready.hosts
+    (a,) = ready.hosts
     define(a, "ifconfig lo0 inet 127.0.0.1/8 up", more=ADOPTED)  # as /etc/rc does
     for _ in range(2):
         a.start_jail("gw1")
@@ -416,15 +424,16 @@ def test_an_adopted_link_carries_them_too(ready: Lab) -> None:
 
 
 @pytest.fixture
-def one() -> Iterator[Lab]:
+def alone() -> Iterator[Lab]:
+    """A host whose commands can be made to fail."""
     with Lab(hosts=1) as whole:
         yield whole
 
 
 @pytest.mark.timeout(300)
-def test_killed_at_each_step_of_its_services(one: Lab) -> None:
+def test_killed_at_each_step_of_its_services(alone: Lab) -> None:
     """Start and stop, with the agent killed at every one of its commands that concern services."""
-    (host,) = one.hosts
+    (host,) = alone.hosts
     faults = Faults(host)
     often = {"enabled": False}  # it starts and stops far more often than a jail should
     host.configure(
@@ -435,13 +444,13 @@ def test_killed_at_each_step_of_its_services(one: Lab) -> None:
     )
     host.start_agent()
     host.start_exabgp()
-    one.await_session(host)
+    alone.await_session(host)
     define(host)
     steps: dict[str, list[int]] = {}
     for verb in ("-c", "-r"):
         faults.count()
         (host.start_jail if verb == "-c" else host.stop_jail)("gw1")
-        await_clean(one, host, GW1 if verb == "-c" else {})
+        await_clean(alone, host, GW1 if verb == "-c" else {})
         concerned = (NAT64, POOL, SINGLE)
         steps[verb] = [n for n, line in enumerate(faults.steps(), 1) if any(text in line for text in concerned)]
     assert [len(each) for each in steps.values()] == [6, 9]
@@ -454,8 +463,8 @@ def test_killed_at_each_step_of_its_services(one: Lab) -> None:
             await_death(host)
             new_agent(host)
             assert process.wait(30) == 0, (verb, number, how)
-            await_clean(one, host, expected)
+            await_clean(alone, host, expected)
             if verb == "-c":
-                assert all(one.client.ping(address) for address in USED)
-                refused(one, UNUSED[0])
+                assert all(alone.client.ping(address) for address in USED)
+                refused(alone, UNUSED[0])
     eventually(lambda: not remembered(host), "end of what is remembered", host)

@@ -7,11 +7,13 @@ from collections.abc import Callable
 import pytest
 
 from mobility.hooks.edit import Way
+from tests.lab.faults import await_hooks
 from tests.lab.invariants import await_announced, await_rest, status
 from tests.lab.managers import bastille_conf as forms
 from tests.lab.managers.bastille_conf import BRIDGE, LONG, PASSTHROUGH, STANDARD
 from tests.lab.managers.bastille_home import Home
 from tests.lab.topology import Host, Lab
+from tests.waiting import until
 
 IPV4, IPV6 = "198.51.100.7", "2001:db8:7::7"
 PREFIXES = (f"{IPV4}/32", f"{IPV6}/128")
@@ -23,7 +25,7 @@ ROUTERS = {"router": "198.51.100.1", "router6": "2001:db8:7::1"}
 
 @pytest.fixture
 def homes(lab: Lab) -> list[Home]:
-    """Both hosts up, each with a Bastille's folder."""
+    """All hosts up, each with a Bastille's folder."""
     found = [Home(host) for host in lab.hosts]
     for home in found:
         home.configure(agent=QUICK)
@@ -35,6 +37,7 @@ def homes(lab: Lab) -> list[Home]:
 
 
 def announced(lab: Lab, host: Host) -> None:
+    await_hooks(host)  # a look may have found the jail before its start was over
     for prefix in PREFIXES:
         lab.spine.fib.wait(prefix, via=host.address)
 
@@ -52,6 +55,7 @@ def inside(home: Home, jail: str, *argv: str) -> str:
     return home.host.run(["jexec", jail, *argv]).stdout
 
 
+ONE = pytest.mark.hosts(1)
 MADE = pytest.mark.parametrize(
     ("name", "kind", "external", "static_mac"),
     [
@@ -98,7 +102,7 @@ def test_adopt(lab: Lab, homes: list[Home], name: str, kind: str, external: str,
     for home in (a, b, a):
         home.start(name)
         announced(lab, home.host)
-        assert answers(lab)
+        until(lambda: answers(lab), "what the manager did after a look had found the jail is not mended")
         assert outer in home.interfaces()
         assert outer not in home.members(bridge), "a link that carries fe80::1 can not stay a bridge's member"
         shown = inside(home, name, "ifconfig", "vnet0")
@@ -111,8 +115,9 @@ def test_adopt(lab: Lab, homes: list[Home], name: str, kind: str, external: str,
 
 
 @pytest.mark.parametrize("way", list(Way))
+@ONE
 def test_restart_and_agents_restart(lab: Lab, homes: list[Home], way: Way) -> None:
-    a, _ = homes
+    (a,) = homes
     a.host.grant("web1", PREFIXES)
     a.put("web1", forms.vnet_conf("web1", BRIDGE, "bridge0", **a.where()), forms.rc_conf("e0b_web1", **ADDRESSES))
     a.install("web1", way)
@@ -129,8 +134,9 @@ def test_restart_and_agents_restart(lab: Lab, homes: list[Home], way: Way) -> No
     assert answers(lab)
 
 
+@ONE
 def test_a_further_interface_stays(lab: Lab, homes: list[Home]) -> None:
-    a, _ = homes
+    (a,) = homes
     a.host.grant("web1", PREFIXES)
     first = forms.vnet_conf("web1", BRIDGE, "bridge0", **a.where())
     rc = forms.rc_conf("e0b_web1", **ADDRESSES) + 'ifconfig_e1b_web1_name="vnet1"\nifconfig_vnet1="inet 10.9.0.2/24"\n'
@@ -148,8 +154,9 @@ def test_a_further_interface_stays(lab: Lab, homes: list[Home]) -> None:
         await_rest(lab, a.host, {})
 
 
+@ONE
 def test_passthrough_makes_way(lab: Lab, homes: list[Home]) -> None:
-    a, _ = homes
+    (a,) = homes
     a.host.grant("web1", PREFIXES)
     a.put("web1", forms.vnet_conf("web1", PASSTHROUGH, "em0", **a.where()), forms.rc_conf("em0", vnet="em0"))
     a.install("web1", Way.REPLACE)
@@ -174,8 +181,9 @@ def test_without_vnet(lab: Lab, homes: list[Home]) -> None:
         withdrawn(lab)
 
 
+@ONE
 def test_a_request_counts_within_the_grant(lab: Lab, homes: list[Home]) -> None:
-    a, _ = homes
+    (a,) = homes
     (a.host.jails_d / "web1.toml").write_text(f'requests = ["{IPV4}/32"]\n')
     a.put("web1", forms.vnet_conf("web1", BRIDGE, "bridge0", **a.where()), forms.rc_conf("e0b_web1", **ADDRESSES))
     a.install("web1", Way.REPLACE)
@@ -196,8 +204,9 @@ def _settings(home: Home) -> None:
 
 
 @pytest.mark.parametrize("granting", [_settings, _never])
+@ONE
 def test_a_grant_in_settings_conf(lab: Lab, homes: list[Home], granting: Callable[[Home], None]) -> None:
-    a, _ = homes
+    (a,) = homes
     a.put("web1", forms.vnet_conf("web1", BRIDGE, "bridge0", **a.where()), forms.rc_conf("e0b_web1", **ADDRESSES))
     granting(a)
     a.install("web1", Way.ADOPT)
@@ -213,8 +222,9 @@ def test_a_grant_in_settings_conf(lab: Lab, homes: list[Home], granting: Callabl
         assert not status(a.host, "web1")["announced"]
 
 
+@ONE
 def test_an_address_changed_on_a_running_jail(lab: Lab, homes: list[Home]) -> None:
-    a, _ = homes
+    (a,) = homes
     a.put("web1", forms.vnet_conf("web1", BRIDGE, "bridge0", **a.where()), forms.rc_conf("e0b_web1"))
     settings = a.folder("web1") / "settings.conf"
     settings.write_text(f'boot="on"\nmobility_addresses="{IPV4} {IPV6}"\n')

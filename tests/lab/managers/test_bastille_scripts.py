@@ -13,6 +13,7 @@ from contextlib import ExitStack
 import pytest
 
 from mobility.hooks.edit import Way
+from tests.lab.faults import await_hooks
 from tests.lab.invariants import await_rest
 from tests.lab.managers import bastille_conf as forms
 from tests.lab.managers.bastille_conf import BRIDGE, LONG, STANDARD
@@ -60,6 +61,7 @@ def make(
 
 
 def announced(lab: Lab, host: Host, prefixes: tuple[str, ...] = PREFIXES) -> None:
+    await_hooks(host)  # a look may have found the jail before its start was over
     for prefix in prefixes:
         lab.spine.fib.wait(prefix, via=host.address)
 

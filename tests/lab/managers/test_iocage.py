@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from mobility.hooks.edit import Way, apply
+from tests.lab.faults import await_hooks
 from tests.lab.invariants import await_rest
 from tests.lab.managers.iocage_home import SOURCE, Home, Library, Starter
 from tests.lab.managers.iocage_sequence import Sequence
 from tests.lab.topology import Host, Lab
+from tests.waiting import until
 
 IPV4, IPV6 = "198.51.100.7", "2001:db8:7::7"
 PREFIXES = (f"{IPV4}/32", f"{IPV6}/128")
@@ -54,6 +56,7 @@ def home(lab: Lab) -> Home:
 
 
 def announced(lab: Lab, host: Host) -> None:
+    await_hooks(host)  # a look may have found the jail before its start was over
     for prefix in PREFIXES:
         lab.spine.fib.wait(prefix, via=host.address)
 
@@ -64,7 +67,7 @@ def withdrawn(lab: Lab) -> None:
 
 
 def reaches(lab: Lab) -> bool:
-    return all(lab.client.ping(address, seconds=10) for address in (IPV4, IPV6))
+    return all(lab.client.ping(address) for address in (IPV4, IPV6))
 
 
 def interfaces(host: Host) -> list[str]:
@@ -98,7 +101,7 @@ def test_adopt(lab: Lab, homes: list[Home], make: Make) -> None:
         starter = make(home)
         starter.start("web1")
         announced(lab, home.host)
-        assert reaches(lab)
+        until(lambda: reaches(lab), "what the manager did after a look had found the jail is not mended")
         (outer,) = [name for name in interfaces(home.host) if name.startswith("vnet0.")]
         assert "member" not in home.host.run(["ifconfig", "bridge0"]).stdout
         described = home.host.run(["ifconfig", outer]).stdout
@@ -111,6 +114,7 @@ def test_adopt(lab: Lab, homes: list[Home], make: Make) -> None:
 
 
 @pytest.mark.parametrize("make", STARTERS)
+@pytest.mark.hosts(1)
 def test_adopt_from_a_network_on_the_bridge(lab: Lab, home: Home, make: Make) -> None:
     """As iocage's users have it: a whole network on the bridge, the host as its router."""
     starter = make(home)
@@ -131,7 +135,7 @@ def test_adopt_from_a_network_on_the_bridge(lab: Lab, home: Home, make: Make) ->
     home.install("web1", Way.ADOPT)
     starter.start("web1")
     announced(lab, home.host)
-    assert reaches(lab)
+    until(lambda: reaches(lab), "what the manager did after a look had found the jail is not mended")
     inside = home.host.run(["jexec", JAIL, "ifconfig", "epair0b"]).stdout
     assert f"inet {IPV4} netmask 0xffffffff" in inside
     assert f"inet6 {IPV6} prefixlen 128" in inside
@@ -141,6 +145,7 @@ def test_adopt_from_a_network_on_the_bridge(lab: Lab, home: Home, make: Make) ->
 
 @pytest.mark.parametrize("make", STARTERS)
 @pytest.mark.parametrize("way", Way)
+@pytest.mark.hosts(1)
 def test_stopped_by_force(lab: Lab, home: Home, make: Make, way: Way) -> None:
     """No exec_prestop is run: the routes go with exec_poststop."""
     starter = make(home)
@@ -155,6 +160,7 @@ def test_stopped_by_force(lab: Lab, home: Home, make: Make, way: Way) -> None:
 
 @pytest.mark.parametrize("make", STARTERS)
 @pytest.mark.parametrize("way", Way)
+@pytest.mark.hosts(1)
 def test_killed_behind_iocages_back(lab: Lab, home: Home, make: Make, way: Way) -> None:
     starter = make(home)
     home.create("web1", **WEB1)
@@ -171,6 +177,7 @@ def test_killed_behind_iocages_back(lab: Lab, home: Home, make: Make, way: Way) 
 
 
 @pytest.mark.parametrize("make", STARTERS)
+@pytest.mark.hosts(1)
 def test_a_users_own_command_that_fails_stops_the_start(lab: Lab, home: Home, make: Make) -> None:
     starter = make(home)
     home.host.stop_agent()
@@ -184,6 +191,7 @@ def test_a_users_own_command_that_fails_stops_the_start(lab: Lab, home: Home, ma
 
 
 @pytest.mark.parametrize("make", STARTERS)
+@pytest.mark.hosts(1)
 def test_without_an_agent_the_jail_is_not_started(lab: Lab, home: Home, make: Make) -> None:
     starter = make(home)
     home.create("web1", **WEB1)
@@ -214,6 +222,7 @@ def test_a_jail_on_a_loopback_of_the_host(lab: Lab, homes: list[Home], make: Mak
 
 
 @pytest.mark.parametrize("make", STARTERS)
+@pytest.mark.hosts(1)
 def test_a_jail_whose_bridge_reaches_beyond_the_host_is_refused_its_default_route(home: Home, make: Make) -> None:
     """What the advice about defaultrouter says: iocage takes the host's own, which here is of the other family."""
     starter = make(home)
@@ -227,6 +236,7 @@ def test_a_jail_whose_bridge_reaches_beyond_the_host_is_refused_its_default_rout
 
 @pytest.mark.parametrize("make", STARTERS)
 @pytest.mark.parametrize("way", Way)
+@pytest.mark.hosts(1)
 def test_what_iocage_writes_meanwhile_is_no_difference(home: Home, make: Make, way: Way) -> None:
     starter = make(home)
     home.create("web1", **WEB1)
@@ -244,6 +254,7 @@ def test_what_iocage_writes_meanwhile_is_no_difference(home: Home, make: Make, w
 
 
 @pytest.mark.skipif(not SOURCE, reason=NO_SOURCE)
+@pytest.mark.hosts(1)
 def test_what_iocage_makes_of_our_properties(home: Home) -> None:
     library = Library(home)
     home.create("web1", **WEB1)
@@ -260,6 +271,7 @@ def test_what_iocage_makes_of_our_properties(home: Home) -> None:
 
 
 @pytest.mark.skipif(not SOURCE, reason=NO_SOURCE)
+@pytest.mark.hosts(1)
 def test_an_address_changed_on_a_running_jail(lab: Lab, home: Home) -> None:
     library = Library(home)
     home.create("web1", **WEB1)
@@ -278,6 +290,7 @@ def test_an_address_changed_on_a_running_jail(lab: Lab, home: Home) -> None:
 
 
 @pytest.mark.skipif(not SOURCE, reason=NO_SOURCE)
+@pytest.mark.hosts(1)
 def test_a_renamed_jail(lab: Lab, home: Home) -> None:
     library = Library(home)
     home.create("web1", **WEB1)

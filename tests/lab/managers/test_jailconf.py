@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab.faults import await_hooks
 from tests.lab.invariants import await_rest, status
 from tests.lab.topology import HOOK, REPOSITORY, Host, Lab
 
@@ -69,8 +70,8 @@ class Site:
 
 
 @pytest.fixture
-def sites(lab: Lab) -> tuple[Site, Site]:
-    """Both hosts up, the same jail.conf on both."""
+def sites(lab: Lab) -> list[Site]:
+    """All hosts up, the same jail.conf on each."""
     found = []
     for host in lab.hosts:
         host.configure(agent=QUICK)
@@ -80,10 +81,11 @@ def sites(lab: Lab) -> tuple[Site, Site]:
         lab.await_session(host)
         host.grant("web1", PREFIXES)
         found.append(Site(host))
-    return found[0], found[1]
+    return found
 
 
 def announced(lab: Lab, host: Host) -> None:
+    await_hooks(host)  # a look may have found the jail before its start was over
     for prefix in PREFIXES:
         lab.spine.fib.wait(prefix, via=host.address)
     assert all(lab.client.ping(address) for address in (IPV4, IPV6))
@@ -94,7 +96,7 @@ def withdrawn(lab: Lab) -> None:
         lab.spine.fib.wait(prefix, gone=True)
 
 
-def test_a_users_jail_moves_and_its_file_is_restored(lab: Lab, sites: tuple[Site, Site]) -> None:
+def test_a_users_jail_moves_and_its_file_is_restored(lab: Lab, sites: list[Site]) -> None:
     for site in sites:
         assert site.hooks("install", "jail.conf", "web1") == f"web1: installed (replace) in {site.host.jail_conf}\n"
         assert site.host.jail_conf.stat().st_mode & 0o777 == 0o640
@@ -119,8 +121,9 @@ def test_a_users_jail_moves_and_its_file_is_restored(lab: Lab, sites: tuple[Site
         assert site.host.jail_conf.stat().st_mode & 0o777 == 0o640
 
 
-def test_installed_while_the_jail_runs(lab: Lab, sites: tuple[Site, Site]) -> None:
-    site = sites[0]
+@pytest.mark.hosts(1)
+def test_installed_while_the_jail_runs(lab: Lab, sites: list[Site]) -> None:
+    (site,) = sites
     site.host.jail_conf.write_text(site.text.replace('vnet.interface = "nosuch0";', ""))
     site.host.start_jail("web1")
     announced(lab, site.host)  # found by looking
@@ -140,8 +143,9 @@ def test_installed_while_the_jail_runs(lab: Lab, sites: tuple[Site, Site]) -> No
     await_rest(lab, site.host, {})
 
 
-def test_a_users_own_interface_is_adopted(lab: Lab, sites: tuple[Site, Site]) -> None:
-    site = sites[0]
+@pytest.mark.hosts(1)
+def test_a_users_own_interface_is_adopted(lab: Lab, sites: list[Site]) -> None:
+    (site,) = sites
     text = site.text.replace('"nosuch0"', "epair9b").replace(
         "own prestart >>", "own prestart; ifconfig epair9 create; ifconfig epair9a up >>"
     )
@@ -159,8 +163,9 @@ def test_a_users_own_interface_is_adopted(lab: Lab, sites: tuple[Site, Site]) ->
     assert site.host.jail_conf.read_text() == text
 
 
-def test_a_jail_on_a_loopback_of_the_host(lab: Lab, sites: tuple[Site, Site]) -> None:
-    site = sites[0]
+@pytest.mark.hosts(1)
+def test_a_jail_on_a_loopback_of_the_host(lab: Lab, sites: list[Site]) -> None:
+    (site,) = sites
     (site.host.jails_d / "web1.toml").unlink()
     site.host.run(["ifconfig", "lo1", "create"])
     text = f'web1 {{ path = /; persist; ip4.addr = "lo1|{IPV4}"; ip6.addr = "lo1|{IPV6}/128"; }}\n'
@@ -175,8 +180,9 @@ def test_a_jail_on_a_loopback_of_the_host(lab: Lab, sites: tuple[Site, Site]) ->
     assert site.host.jail_conf.read_text() == text
 
 
-def test_a_file_of_the_jails_own_beside_jail_conf(lab: Lab, sites: tuple[Site, Site]) -> None:
-    site = sites[0]
+@pytest.mark.hosts(1)
+def test_a_file_of_the_jails_own_beside_jail_conf(lab: Lab, sites: list[Site]) -> None:
+    (site,) = sites
     own = site.host.jail_conf.with_name("jail.conf.d") / "web1.conf"
     own.parent.mkdir()
     own.write_text("web1 { path = /; vnet; persist; allow.raw_sockets; }\n")
@@ -191,8 +197,9 @@ def test_a_file_of_the_jails_own_beside_jail_conf(lab: Lab, sites: tuple[Site, S
     assert own.read_text() == "web1 { path = /; vnet; persist; allow.raw_sockets; }\n"
 
 
-def test_a_refused_install_leaves_the_file_alone(sites: tuple[Site, Site]) -> None:
-    site = sites[0]
+@pytest.mark.hosts(1)
+def test_a_refused_install_leaves_the_file_alone(sites: list[Site]) -> None:
+    (site,) = sites
     (site.host.jails_d / "web1.toml").unlink()
     done = site.host.mobility("hooks", "install", "jail.conf", "web1", "--hook", str(HOOK), check=False)
     assert done.returncode == 1
@@ -201,8 +208,9 @@ def test_a_refused_install_leaves_the_file_alone(sites: tuple[Site, Site]) -> No
     assert not [path for path in site.host.folder.iterdir() if path.name.startswith(".")]
 
 
-def test_the_hook_is_the_one_that_was_named(sites: tuple[Site, Site], tmp_path: Path) -> None:
-    site = sites[0]
+@pytest.mark.hosts(1)
+def test_the_hook_is_the_one_that_was_named(sites: list[Site], tmp_path: Path) -> None:
+    (site,) = sites
     done = site.host.mobility("hooks", "install", "jail.conf", "web1", "--hook", str(tmp_path / "gone"), check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert "is no program that can be run" in done.stderr

@@ -38,9 +38,11 @@ async def serving(
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
+        await asyncio.sleep(0)  # who was let in last begins
         for task in list(tasks):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # and what was aborted is closed
 
 
 def descriptors() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
 import resource
 import socket
@@ -24,7 +25,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n"
 
 
-def probe(kind: str, port: int = 0, *, address: str = "127.0.0.1", timeout: float = 5.0, **more: Any) -> Probe:
+def probe(kind: str, port: int = 0, *, address: str = "127.0.0.1", timeout: float = 20.0, **more: Any) -> Probe:
     return Probe(Check(kind, port=port, **more), address, 10.0, timeout, 1, 3, silence_is_good=True)
 
 
@@ -34,7 +35,7 @@ def ask_one(
     *,
     tls: ssl.SSLContext | None = None,
     address: str = "127.0.0.1",
-    timeout: float = 5.0,
+    timeout: float = 20.0,
     **more: Any,
 ) -> Answer:
     async def body() -> Answer:
@@ -50,10 +51,18 @@ def ask_one(
 
 
 def closed_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
+    """Return a port of loopback at which connections are refused: bound to the end, so that nobody else gets it."""
+    held = held_socket()
+    atexit.register(held.close)
+    port: int = held.getsockname()[1]
     return port
+
+
+def held_socket() -> socket.socket:
+    """Return a socket with a port of loopback's, where nobody listens yet."""
+    held = socket.socket()
+    held.bind(("127.0.0.1", 0))
+    return held
 
 
 def test_tcp() -> None:
@@ -228,7 +237,7 @@ def commands(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def command(folder: Path, *words: str, timeout: float = 5.0, jid: int = 7) -> Answer:
+def command(folder: Path, *words: str, timeout: float = 20.0, jid: int = 7) -> Answer:
     directories = (folder, Path("/bin"), Path("/usr/bin"))
 
     async def body() -> Answer:

@@ -24,7 +24,7 @@ from mobility.jails.jailsd import JailConfig, More
 from mobility.model import host_prefix
 from tests.unit.health import servers
 from tests.unit.health.servers import answering, descriptors, serving
-from tests.unit.health.test_ask import JEXEC, OK, closed_port
+from tests.unit.health.test_ask import JEXEC, OK, closed_port, held_socket
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="raw sockets need root")
 LOOPBACK = ("127.0.0.1",)
@@ -103,7 +103,8 @@ def test_without_checks_a_jail_is_ready_at_once() -> None:
 
 def test_a_fresh_jail_is_ready_when_its_service_is() -> None:
     async def body() -> None:
-        port = closed_port()
+        held = held_socket()
+        port = held.getsockname()[1]
         async with watching() as one:
             one.health.watch("web1", jail(Check("tcp", port=port, interval=1.0)), 7, announced=False)
             assert one.health.ready("web1") == (
@@ -112,7 +113,7 @@ def test_a_fresh_jail_is_ready_when_its_service_is() -> None:
             )
             await one.until(lambda: one.health.failures["tcp", "refused"] >= 2)
             assert one.health.ready("web1") == (False, f"tcp port {port} at 127.0.0.1: Connection refused")
-            server = await asyncio.start_server(servers.hang, "127.0.0.1", port)
+            server = await asyncio.start_server(servers.hang, sock=held)
             await one.until(lambda: one.health.ready("web1")[0])
             assert one.turns == [("web1", True)]
             assert one.health.ready_jails == 1
@@ -239,12 +240,13 @@ def test_hurry() -> None:
     """What waits for its turn in a fresh jail is tried at once when the jail's start is complete."""
 
     async def body() -> None:
-        port = closed_port()
+        held = held_socket()
+        port = held.getsockname()[1]
         async with watching() as one:
             one.health.watch("web1", jail(Check("tcp", port=port, interval=3600.0)), 7, announced=False)
             # its pauses double: by now the next try is seconds away
             await one.until(lambda: one.health.runs["tcp"] >= 5)
-            server = await asyncio.start_server(servers.hang, "127.0.0.1", port)
+            server = await asyncio.start_server(servers.hang, sock=held)
             before = one.health.runs["tcp"]
             one.health.hurry("web1")
             one.health.hurry("nobody")
@@ -308,7 +310,8 @@ def test_a_command_that_hangs_delays_no_other(tmp_path: Path, monkeypatch: pytes
 
     async def body() -> None:
         async with watching(commands=tmp_path) as one:
-            hang = Check("exec", command=("/bin/sh", "-c", "sleep 60"), interval=0.5, timeout=0.3)
+            # one of them may hang at a time: long enough for all the good ones to be run in a few of its turns
+            hang = Check("exec", command=("/bin/sh", "-c", "sleep 60"), interval=0.5, timeout=1.0)
             for number in range(4):
                 one.health.watch(f"bad{number}", jail(hang, name=f"bad{number}"), 7, announced=False)
             await one.until(lambda: one.health.failures["exec", "timeout"] >= 4)
