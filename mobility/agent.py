@@ -13,41 +13,40 @@ import math
 import os
 import signal
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import replace
-from ipaddress import IPv4Address
 from typing import Any
 
 from watchdog.events import DirModifiedEvent, FileCreatedEvent, FileDeletedEvent, FileModifiedEvent, FileMovedEvent
 
 from mobility import config as configuration
-from mobility import damping, decide, links, reload
-from mobility import plan as planning
+from mobility import damping, links, logs, reload
 from mobility.announcement import Announce
-from mobility.announcer import Announcer, Fabric
+from mobility.announcer import Fabric
+from mobility.answers import Answers, Known, names_in
 from mobility.bgp import conf, ledger, ownership, run
 from mobility.bgp.grammar import prefix_text
 from mobility.bgp.ledger import Ledger
-from mobility.bgp.ownership import Claim, Kind, Policy, Record
-from mobility.bgp.speaker import Speaker, SpeakerError
+from mobility.bgp.ownership import Claim, Kind, Policy
+from mobility.bgp.speaker import Session, Speaker, SpeakerError
 from mobility.config import Config, allows
-from mobility.control import ControlError, ControlServer
+from mobility.control import ControlError, ControlServer, Handler
 from mobility.decide import How, Memory, Patience, Stand
 from mobility.events.spool import Event, Spool
 from mobility.events.watch import Watch
 from mobility.failover.manager import Failover, Ties, Told
-from mobility.failover.policy import Drain, Group, hand_over_within
+from mobility.failover.policy import Drain, Group, Stance, hand_over_within
 from mobility.health.manager import Health
 from mobility.holders import Holders
 from mobility.jails.jailsd import JailConfig, More, addresses_of, services_of
 from mobility.jails.sources import Sources, overlapping_services, shared_addresses
 from mobility.metrics import Metrics, MetricsError
-from mobility.model import Phase, Prefix, destination, jail_name
+from mobility.metrics.gather import Sight
+from mobility.model import Phase, destination
 from mobility.network.host import Host, Trouble
 from mobility.network.output import HostView
-from mobility.plan import Case
 from mobility.store import EVERYTHING, UNTIL_BOOT, Store
+from mobility.terminal.status import drained_in_words
 from mobility.uplinks import Uplinks
 from mobility.worker import Drained, Grant, Shared, Worker
 
@@ -93,6 +92,10 @@ class Agent:
         self._granted_to: dict[str, set[str]] = {}
         """By prefix, the jails that may have it."""
         self._connected = False
+        self._bridge_seen = self._bridge_there = False
+        """Whether a bridge has ever been connected, and is, as the history knows."""
+        self._sessions_told: dict[str, str] = {}
+        """The state of each peer's session, as the history knows it."""
         self._concerned: dict[str, None] = {}
         """Jails that have still to reconsider what the fabric shows, in the order in which it came."""
         self._turn: asyncio.Handle | None = None
@@ -100,7 +103,7 @@ class Agent:
         """Whoever waits for news of the fabric."""
         self._handing: set[str] = set()
         """Jails that another host is expected to start."""
-        self.metrics = Metrics()
+        self.metrics = Metrics(config.metrics.jails)
         self.host = Host(config.paths.commands, config.agent.command_timeout, self.metrics.command)
         self.speaker = Speaker(
             config.bgp,
@@ -111,11 +114,13 @@ class Agent:
         )
         self.spool = Spool(config.hooks.spool, on_reject=self.metrics.spool_rejected)
         self.holders = Holders(self._released)
-        self.health = Health(config, self._health_changed)
+        self.health = Health(config, self._health_changed, self._cause)
+        logs.counted(self.metrics.lines_suppressed, self.metrics.lines_lost)
         self.store: Store
         self.ledger: Ledger
         self.uplinks: Uplinks
         self.failover: Failover
+        self.answers: Answers
         self._members: dict[str, set[str]] = {}
         """By group of mobility.toml, the jails whose files name it."""
         self._shared: Shared
@@ -133,7 +138,8 @@ class Agent:
             loop.add_signal_handler(number, self._stopping.set)
         loop.add_signal_handler(signal.SIGHUP, self._hangup)
         self.config.paths.run.mkdir(mode=0o755, parents=True, exist_ok=True)
-        control = ControlServer(self.config.paths.run, self._handlers())
+        handlers: dict[str, Handler] = {}
+        control = ControlServer(self.config.paths.run, handlers)
         control.claim()
         self.spool.prepare()
         boot = await self.host.boot_id()
@@ -174,6 +180,7 @@ class Agent:
             self.speaker,
             self.store,
             several=[peer.name for peer in self.config.bgp.peers if peer.add_path],
+            moved=self.metrics.moved,
         )
         self._shared = Shared(
             host=self.host,
@@ -194,12 +201,34 @@ class Agent:
             learn=self._learn_again,
             inspections=asyncio.Semaphore(INSPECTIONS),
         )
+        known = Known(
+            config=lambda: self.config,
+            files=lambda: self._files,
+            workers=self.workers,
+            view=lambda: self.view,
+            snapshot=self.snapshot,
+            granted=self._granted,
+            drains=self._drains,
+            draining=self._draining,
+            handing=lambda: self._handing,
+            told=self._told,
+            problem=self._problem,
+            reread=self._reload,
+            trouble=lambda: self.trouble,
+            looked_at=lambda: self.looked_at,
+        )
+        self.answers = Answers(self._shared, known)
+        self.store.on_note = self.answers.noted
+        self.metrics.ask(Sight(self._shared, known, self.answers.everyone, self._granted_to).asked())
+        for group in self.config.failover.groups:
+            self.metrics.has_failover(group.name, Stance)
         try:
             self.metrics.serve(self.config.metrics.listen)
         except MetricsError as error:
             # jails matter more than figures about them
             self._without_metrics = str(error)
             log.error("no metrics", extra={"problem": str(error)})  # noqa: TRY400
+        handlers |= self._handlers()
         await self.speaker.start()
         await control.start()
         self.store.note("", "agent started", f"pid {os.getpid()}")
@@ -217,6 +246,8 @@ class Agent:
             for task in done - {stop}:
                 task.result()  # a loop that ended has failed: its error ends the agent, and rc.d starts it anew
         finally:
+            # a host that lets go of everything is no news of its jails
+            self.metrics.ask(None)
             for handle in (self._listening, self._turn):
                 if handle is not None:
                     handle.cancel()
@@ -256,7 +287,11 @@ class Agent:
             self._event(event)
 
     def _event(self, event: Event) -> None:
-        log.info("hook", extra={"jail": event.jail, "phase": str(event.phase), "event": event.id})
+        with logs.about(event.jail, event.id):
+            log.info("hook", extra={"phase": str(event.phase)})
+            self._deal_with(event)
+
+    def _deal_with(self, event: Event) -> None:
         if event.phase in (Phase.PRESTART, Phase.POSTSTOP):
             self._hand([event.jail], ended=True)
         before = self._complaints(event.jail)
@@ -296,6 +331,7 @@ class Agent:
 
     async def _look_in_turns(self, grants: Watch) -> None:
         while True:
+            logs.settle()
             grants.ensure()
             self._look_now.clear()
             try:
@@ -305,7 +341,7 @@ class Agent:
                 if str(error) != self.trouble:
                     log.error("the host can not be looked at", extra={"problem": str(error)})  # noqa: TRY400
                 self.trouble = str(error)
-            self.metrics.refresh(self.snapshot() | {"checks": self._checks()})
+            self.metrics.tallies.keep(self.answers.everyone())
             wait = self.config.agent.look_every if self.view is not None else BOOT_ATTEMPT_EVERY
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait):
@@ -337,9 +373,11 @@ class Agent:
             try:
                 await self.host.learn()
             except Trouble as error:
-                log.warning("the kernel does not say what it can", extra={"problem": str(error)})
+                with logs.about():
+                    log.warning("the kernel does not say what it can", extra={"problem": str(error)})
         if self._how() is not before:
-            log.warning("links change how they bring IPv4 to their jails", extra={"to": str(self._how())})
+            with logs.about():
+                log.warning("links change how they bring IPv4 to their jails", extra={"how": str(self._how())})
             for worker in self.workers.values():
                 worker.wake()
 
@@ -455,9 +493,10 @@ class Agent:
 
     def _bgp_changed(self) -> None:
         sessions = self.speaker.sessions()
-        self.metrics.sessions(sessions)
+        self._note_sessions(sessions)
         self.uplinks.news()
         if self.view is None:
+            self.failover.fabric_news()
             return  # what the fabric has shown until now, the first look at each jail takes in
         concerned = {name for prefix in self.speaker.news() for name in self._granted_to.get(prefix, ())}
         now = time.monotonic()
@@ -466,7 +505,7 @@ class Agent:
         if heard or (connected and not self._connected):
             concerned |= self.workers.keys()
         self._connected = connected
-        self.failover.news()
+        self.failover.fabric_news()
         if self._listening is not None:
             self._listening.cancel()
             self._listening = None
@@ -477,6 +516,19 @@ class Agent:
             self._reconsider()
         for waiter in self._waiting:
             waiter.set()
+
+    def _note_sessions(self, sessions: Mapping[str, Session]) -> None:
+        """Keep in the history when the bridge, and each session, came and went: what is first heard is no news."""
+        connected = self.speaker.connected
+        if self._bridge_seen and connected is not self._bridge_there:
+            self.store.note("", "ExaBGP connected" if connected else "ExaBGP gone")
+        self._bridge_seen, self._bridge_there = self._bridge_seen or connected, connected
+        for peer, session in sessions.items():
+            # while no bridge tells, nobody knows
+            if session.state in ("up", "down"):
+                if self._sessions_told.get(peer, session.state) != session.state:
+                    self.store.note("", f"session {session.state}", f"{peer}{session.reason and f': {session.reason}'}")
+                self._sessions_told[peer] = session.state
 
     def _reconsider(self) -> None:
         """Have jails reconsider what the fabric shows, some in each turn of the loop: hooks and ExaBGP are served between."""
@@ -495,6 +547,10 @@ class Agent:
             self._turn = asyncio.get_running_loop().call_soon(self._reconsider)
         elif self._hears:
             self._heard.set()
+
+    def _cause(self, name: str) -> str:
+        """Return the hook's event that is the cause of what happens to a jail now; "" where none is."""
+        return self.workers[name].cause if name in self.workers else ""
 
     def _health_changed(self, name: str) -> None:
         if name in self.workers:
@@ -542,8 +598,13 @@ class Agent:
         """Have the jails that go with these announced as they are to be now, at once."""
         for name, worker in self.workers.items():
             told = self._told(name)
-            if told is not None and told.group.name in groups:
+            if told is None or told.group.name not in groups:
+                continue
+            try:
                 worker.reconsider()
+            except Exception:  # as in _reconsider: the other jails turn all the same
+                log.exception("unexpected error", extra={"jail": name})
+                worker.wake()
 
     def _failover_drained(self) -> tuple[Drain, str]:
         """Return whether the host is drained, and why its failovers announce nothing at all any more."""
@@ -583,11 +644,14 @@ class Agent:
 
     # -- what the `mobility` command asks
 
-    def _handlers(self) -> dict[str, Any]:
+    def _handlers(self) -> dict[str, Handler]:
         return {
-            "status": self._status,
-            "plan": self._plan,
-            "events": self._events,
+            "status": self.answers.status,
+            "plan": self.answers.plan,
+            "events": self.answers.events,
+            "explain": self.answers.explain,
+            "progress": self.answers.progress,
+            "penalties": self.answers.penalties,
             "drain": self._drain,
             "undrain": self._undrain,
             "reload": self._reload_toml,
@@ -596,48 +660,22 @@ class Agent:
             "expect": self._expect,
         }
 
-    async def _status(self, request: dict[str, Any]) -> dict[str, Any]:
-        names = self._known(request)
-        known = {*self.workers, *self._files.jails, *self._files.problems, *self._asking()} - {""}
-        jails = [self._describe(name) for name in sorted(known) if not names or name in names]
-        return {"host": self.snapshot(), "jails": jails}
-
-    def _known(self, request: dict[str, Any]) -> set[str]:
-        """Return the names that are asked about. Raises ControlError where one is no jail's of this host."""
-        names = _names(request)
-        known = {*self.workers, *self._files.jails, *self._files.problems, *self._asking()}
-        if missing := sorted(names - known):
-            raise ControlError(
-                f"no such jail here: {', '.join(missing)} (addresses are granted in {self.config.paths.jails_d})"
-            )
-        return names
-
-    def _asking(self) -> set[str]:
-        """Return the running jails that ask for what nobody granted."""
-        return self._files.refused.keys() & self.view.jails.keys() if self.view else set()
-
     def snapshot(self) -> dict[str, Any]:
-        """Return the host's own state: what `mobility status` shows first, and the metrics count."""
+        """Return the host's own state: what `mobility status` shows first."""
         stands: dict[str, int] = {str(stand): 0 for stand in Stand}
         owned: dict[str, int] = {str(kind): 0 for kind in Kind}
         suppressed = 0
-        waiting: dict[str, str] = {}
-        for name, worker in self.workers.items():
+        for worker in self.workers.values():
             stands[worker.target.stand] += 1
             if worker.jail is not None and worker.announcer.ruling is not None:
                 owned[worker.announcer.ruling.kind] += 1
             suppressed += worker.target.reason.startswith(damping.SUPPRESSED)
-            if worker.jail is not None and not worker.announcer.announced:
-                why = worker.problem or worker.target.reason
-                # a label whose text holds figures would be another one each time
-                waiting[name] = damping.SUPPRESSED if why.startswith(damping.SUPPRESSED) else why
         return {
             "name": self.config.host.name,
             "pid": os.getpid(),
             "stands": stands,
             "ownership": owned,
             "suppressed": suppressed,
-            "not_announced": waiting,
             "drained": sorted(self._drains),
             "problems": [
                 text
@@ -646,6 +684,7 @@ class Agent:
                     self._problem(""),
                     self._database(),
                     self._without_metrics,
+                    self.speaker.hangs,
                     *self.uplinks.problems,
                     *self.failover.problems,
                     "ExaBGP runs with other peers than mobility.toml has: mobility reload"
@@ -663,172 +702,13 @@ class Agent:
             "spool": {"depth": self.spool.depth, "oldest_s": round(self.spool.oldest(time.time()), 3)},
         }
 
-    def _checks(self) -> dict[str, Any]:
-        """Return what the metrics count of checks."""
-        health = self.health
-        return {"probes": health.probes, "runs": dict(health.runs), "failures": dict(health.failures)}
-
     def _database(self) -> str:
         error = self.store.last_error
         return f"the database can not be written: {error}: history has a gap" if error else ""
 
-    def _describe(self, name: str) -> dict[str, Any]:
-        worker = self.workers.get(name)
-        config = self._files.jails.get(name)
-        if worker is None:
-            refused = self._files.refused.get(name, ())
-            reason = "; ".join(filter(None, [self._problem(name), *refused])) or "does not run"
-            addresses = config.addresses if config else ()
-            return _line(name, addresses, reason=reason, refused=list(refused), owner=self._owner(name))
-        granted = config.routed if config else tuple(worker.announcer.announced)
-        routes = {
-            destination(prefix): {peer: str(state) for peer, state in self.speaker.route(prefix).items()}
-            for prefix in granted
-        }
-        due = {destination(prefix) for prefix in worker.announcer.announced}
-        told = bool(due) and all(
-            any(state == "announced" for state in peers.values()) for text, peers in routes.items() if text in due
-        )
-        reason = worker.problem or self._problem(name)
-        refused = self._files.refused.get(name, ())
-        if not told:
-            without = "; ".join(refused) if config is None else ""
-            reason = reason or without or worker.target.reason or _untold(routes, connected=self.speaker.connected)
-        else:
-            partly = worker.target.reason if len(due) < len(granted) else ""
-            reason = reason or partly or "; ".join(refused)
-        return _line(
-            name,
-            config.addresses if config else granted,
-            services=[str(prefix) for prefix in config.services] if config else [],
-            running=worker.jail is not None,
-            jid=worker.jail.jid if worker.jail else None,
-            wired=worker.stands in (Stand.WIRED, Stand.ANNOUNCED, Stand.CLOSING),
-            ready=worker.target.stand is Stand.ANNOUNCED and not worker.problem,
-            announced=told,
-            since=worker.announcer.since,
-            stand=str(worker.target.stand),
-            reason=reason,
-            refused=list(refused),
-            blind=worker.blind,
-            how=str(worker.memory.how or ""),
-            adopted=worker.memory.adopted,
-            routes=routes,
-            **self._owned(worker),
-        )
-
-    def _owned(self, worker: Worker) -> dict[str, Any]:
-        """Return what there is to say about a jail's ownership and flapping."""
-        ruling = worker.announcer.ruling
-        figure = damping.penalty(worker.memory.damping, time.monotonic(), self.config.damping)
-        return {
-            "ownership": str(ruling.kind) if ruling else "",
-            "sequence": worker.memory.held.claim or None,
-            "owner": self._owner(worker.name),
-            "handing": worker.name in self._handing,
-            "frozen": bool(self.ledger.records.get(worker.name, Record()).frozen_at),
-            "shown_older": self._shown_older(worker),
-            "checks": self.health.describe(worker.name),
-            "penalty": round(figure, 1),
-            "silent": self.health.silent(worker.name),
-            "failover": self._goes_with(worker.name),
-        }
-
-    def _goes_with(self, name: str) -> dict[str, str] | None:
-        """Return which failover a jail goes with, and how it is announced for that; None where it goes with none."""
-        told = self._told(name)
-        return (
-            {"name": told.group.name, "stance": str(told.ruling.stance if told.ruling else ""), "reason": told.reason}
-            if told
-            else None
-        )
-
-    def _owner(self, name: str) -> str | None:
-        """Return the router id of the host that has claimed a jail last."""
-        record = self.ledger.records.get(name)
-        return str(IPv4Address(record.owner)) if record and record.owner else None
-
-    def _shown_older(self, worker: Worker) -> list[dict[str, Any]]:
-        """Return the older claims that peers go on showing, once they have had the time to show the newer one."""
-        told = worker.memory.announced_at
-        if not told or time.monotonic() - told < self.config.agent.settle_for:
-            return []
-        identity = self._identity(worker.name)
-        return self.ledger.shown_older(identity, worker.memory.held.told, worker.memory.held)
-
-    def _identity(self, name: str) -> str:
-        config = self._files.jails.get(name)
-        return (config.more.announce.identity if config else "") or name
-
-    async def _plan(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Say what would be run now, and run nothing but looks."""
-        view = await self.host.look()
-        self._reload()
-        names = self._known(request)
-        plans = []
-        for name in sorted(names or {*self._files.jails, *links.made_for(view), *self.workers}):
-            worker = self.workers.get(name)
-            memory = worker.memory if worker else Memory()
-            grant = self._grant(name, memory)
-            jail = view.jails.get(name)
-            now = time.monotonic()
-            memory = decide.observe(memory, jail, now)
-            target = decide.decide(
-                grant.config,
-                jail,
-                memory,
-                now,
-                self._shared.patience,
-                barred=self._drained(name).barred or (worker.kept_back if worker else ""),
-            )
-            plans.append(
-                await self._planned(
-                    Case(name, self.config.host.name, target, grant.config, view, memory=memory, how=self._how())
-                )
-            )
-        return {"plans": plans}
-
-    async def _planned(self, case: Case) -> dict[str, Any]:
-        name, target = case.jail, case.target
-        link = case.link
-        moved = links.owned(case.view, name) is not None and not links.inner_on_host(case.view, name)
-        try:
-            if case.open and link is not None and (moved or link.adopted):
-                case = replace(case, inside=await self.host.inside(name))
-            commands = planning.plan(case)
-            problem = ""
-        except (planning.Refused, Trouble) as error:
-            commands, problem = [], str(error)
-        jail = case.view.jails.get(name)
-        announced = case.config and jail and target.stand is Stand.ANNOUNCED
-        wanted = decide.held(case.config, jail) if announced and case.config and jail else ()
-        announce: list[str] = []
-        if wanted and case.config:
-            worker, drained = self.workers.get(name), self._drained(name)
-            announcer = worker.announcer if worker else Announcer(name, self._shared.fabric, 0.0)
-            owned, attributes, why = announcer.would(
-                case.config, wanted, case.memory, leaving=drained.leaving, handing=drained.handing
-            )
-            announce = [*self.speaker.preview(owned, attributes), *([f"# {why}"] if why else [])]
-        return {
-            "name": name,
-            "stand": str(target.stand),
-            "reason": target.reason,
-            "problem": problem,
-            "commands": [{"argv": list(self.host.argv(command)), "why": command.why} for command in commands],
-            "announce": announce,
-        }
-
-    async def _events(self, request: dict[str, Any]) -> dict[str, Any]:
-        jail, limit, after = request.get("jail"), request.get("limit", 100), request.get("after", 0)
-        if (jail is not None and not isinstance(jail, str)) or not isinstance(limit, int) or not isinstance(after, int):
-            raise ControlError("events takes jail (a name), limit and after (numbers)")
-        lines = self.store.history(jail, limit=max(1, min(limit, 10000)), after=after)
-        return {"events": [{"id": x.id, "at": x.at, "jail": x.jail, "what": x.what, "detail": x.detail} for x in lines]}
-
     async def _drain(self, request: dict[str, Any]) -> dict[str, Any]:
         """Withdraw, so that nothing comes here any more: GRACEFUL_SHUTDOWN first, then withdrawals (RFC 8326)."""
-        names = self._known(request)
+        names = self.answers.names(request)
         settings = self.config.agent
         if request.get("until_boot"):
             return await self._drain_until_boot(names, request.get("within"))
@@ -840,14 +720,17 @@ class Agent:
         prefixes = {prefix for worker in affected for prefix in worker.announcer.announced}
         before = {*self.failover.announced}
         # CARP is asked to go elsewhere while the others say that they are about to leave
-        handing = self._hand_over(fresh)
+        handing = self._hand_over(keys)
         if fresh and prefixes:
             await self._woken(affected)
             await self.speaker.settled(tuple(prefixes), settings.settle_for)
             await asyncio.sleep(max(0.0, until - time.monotonic()))
+        if not handing.done():
+            # what goes with no failover need not wait for one
+            await self._woken([worker for worker in affected if self._told(worker.name) is None])
         handed = await handing
         if ended := sorted(key for key in keys if key not in self._drains):
-            raise ControlError(f"undrained before anything was withdrawn: {', '.join(ended)}")
+            raise ControlError(f"undrained before it was done: {', '.join(ended)}")
         for key in keys:
             self._draining.pop(key, None)
         # once more: a jail may have started meanwhile
@@ -907,14 +790,14 @@ class Agent:
             self.store.note("" if key in (EVERYTHING, UNTIL_BOOT) else key, "drain", "")
 
     async def _undrain(self, request: dict[str, Any]) -> dict[str, Any]:
-        names = _names(request)
+        names = names_in(request)
         until_boot = {UNTIL_BOOT} & set(self._drains) if request.get("until_boot") else None
         keys = names or set(self._drains) if until_boot is None else until_boot
         unknown = sorted(keys - set(self._drains))
         if unknown:
-            drained = ", ".join(sorted(self._drains)) or "nothing is drained"
+            drained = ", ".join(drained_in_words(name) for name in sorted(self._drains))
             raise ControlError(
-                f"not drained by name: {', '.join(unknown)} (drained: {drained}; {EVERYTHING} is the whole host)"
+                f"not drained by name: {', '.join(unknown)} ({f'drained: {drained}' if drained else 'nothing is drained'})"
             )
         for key in keys:
             self._drains.pop(key, None)
@@ -942,6 +825,7 @@ class Agent:
                 raise ControlError(f"nothing was changed: {error}") from error
             known = {name: self._problem(name) for name in self._files.problems}
             self.config = new
+            logs.hide(peer.password for peer in new.bgp.peers)
             self.uplinks.configure(new)
             self.ledger.know(peer.name for peer in new.bgp.peers if peer.add_path)
             try:
@@ -1026,7 +910,7 @@ class Agent:
         worker = self.workers.get(name)
         if worker is not None and worker.jail is not None:
             raise ControlError(f"jail {name} runs here already: mobility status {name}")
-        identity = ownership.identity_number(self._identity(name))
+        identity = ownership.identity_number(config.identity)
         news, last = asyncio.Event(), None
         self._waiting.add(news)
         try:
@@ -1059,7 +943,7 @@ class Agent:
 
     def _some(self, request: dict[str, Any], verb: str) -> set[str]:
         """Return the names that are asked for, one at least."""
-        names = self._known(request)
+        names = self.answers.names(request)
         if not names:
             raise ControlError(f"{verb} takes the names of jails")
         return names
@@ -1074,55 +958,3 @@ class Agent:
             _, late = await asyncio.wait(settling, timeout=self.config.agent.command_timeout)
             for task in late:
                 task.cancel()
-
-
-def _names(request: dict[str, Any]) -> set[str]:
-    names = request.get("names", [])
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ControlError("names must be a list of jail names")
-    try:
-        return {jail_name(name) for name in names}
-    except ValueError as error:
-        raise ControlError(str(error)) from error
-
-
-def _untold(routes: dict[str, dict[str, str]], *, connected: bool) -> str:
-    if not connected:
-        return "ExaBGP's bridge is not connected: service mobility_exabgp status"
-    for text, peers in routes.items():
-        for peer, state in peers.items():
-            if state != "announced":
-                return f"{text} to {peer}: {state}"
-    return "no peer is configured"
-
-
-def _line(name: str, addresses: Iterable[Prefix], **more: Any) -> dict[str, Any]:
-    line: dict[str, Any] = {
-        "name": name,
-        "addresses": [destination(prefix) for prefix in addresses],
-        "running": False,
-        "jid": None,
-        "wired": False,
-        "ready": False,
-        "announced": False,
-        "since": None,
-        "stand": str(Stand.ABSENT),
-        "reason": "",
-        "refused": [],
-        "blind": "",
-        "how": "",
-        "adopted": "",
-        "services": [],
-        "routes": {},
-        "ownership": "",
-        "sequence": None,
-        "owner": None,
-        "handing": False,
-        "frozen": False,
-        "shown_older": [],
-        "checks": [],
-        "silent": [],
-        "penalty": 0.0,
-        "failover": None,
-    }
-    return line | more

@@ -77,7 +77,7 @@ class Announcer:
         # until the bridge is there nobody knows what the book holds
         self._first = self._first and not self._fabric.speaker.connected
         before, ledger = self.ruling, self._fabric.ledger
-        self.ruling = ledger.rule(self._name, self.identity(config), tuple(texts), held, witnessed=not memory.found)
+        self.ruling = ledger.rule(self._name, config.identity, tuple(texts), held, witnessed=not memory.found)
         self._tell(before, held.claim)
         return tuple(texts[text] for text in self.ruling.prefixes), replace(memory, held=self.ruling.held)
 
@@ -94,7 +94,7 @@ class Announcer:
             texts = {prefix_text(prefix): prefix for prefix in wanted}
             held = self._held(config, texts, memory)
             ruling = self._fabric.ledger.preview(
-                self._name, self.identity(config), tuple(texts), held, witnessed=not memory.found
+                self._name, config.identity, tuple(texts), held, witnessed=not memory.found
             )
             wanted, reason = tuple(texts[text] for text in ruling.prefixes), ruling.reason
             memory = replace(memory, held=ruling.held)
@@ -103,12 +103,8 @@ class Announcer:
     def _held(self, config: JailConfig, prefixes: Iterable[str], memory: Memory) -> Held:
         """Return what it holds: the book outlives a lost database, and what stands in the fabric is no news."""
         if self._first and not memory.held.claim and not memory.held.lost:
-            return self._fabric.ledger.recover(self.identity(config), prefixes)
+            return self._fabric.ledger.recover(config.identity, prefixes)
         return memory.held
-
-    def identity(self, config: JailConfig) -> str:
-        """Return what makes this jail the same one on all hosts."""
-        return config.more.announce.identity or self._name
 
     def _tell(self, before: Ruling | None, claim: int) -> None:
         """Log, note and count what the ruling has changed."""
@@ -117,9 +113,10 @@ class Announcer:
             return
         if now.held.claim != claim:
             fabric.store.note(self._name, "claimed", f"sequence {now.held.claim}")
+            log.info("claimed", extra={"jail": self._name, "sequence": now.held.claim})
         if (before is None or (before.kind, before.reason) != (now.kind, now.reason)) and now.kind in _GRAVE:
             fabric.store.note(self._name, now.kind, now.reason)
-            fabric.metrics.ownership(now.kind)
+            fabric.metrics.ownership(self._name, now.kind)
             log.error("not owned", extra={"jail": self._name, "kind": str(now.kind), "reason": now.reason})
 
     def announce(
@@ -130,15 +127,17 @@ class Announcer:
         `leaving` adds GRACEFUL_SHUTDOWN (RFC 8326), `handing` says that another host is to start the jail.
         """
         attributes = self._attributes(config, memory, leaving=leaving, handing=handing)
-        fresh = 0
+        fresh, before = 0, bool(self.announced)
         for prefix in prefixes:
             self._fabric.speaker.want(prefix, attributes)
             fresh += prefix not in self.announced
             self.announced[prefix] = attributes
+        # what an agent before this one had announced is no news
+        if fresh and (before or not memory.announced_at):
+            self._fabric.metrics.announced(self._name, fresh)
         if not fresh or memory.announced_at:
             return memory
-        self._fabric.metrics.announced(fresh)
-        self._turned("announced", "")
+        self._turned("announced", "", self.announced)
         return replace(memory, announced_at=time.monotonic())
 
     def _attributes(self, config: JailConfig, memory: Memory, *, leaving: bool, handing: bool) -> Attributes:
@@ -148,7 +147,7 @@ class Announcer:
             announce = self._fabric.failover.attributes(announce, told)
         if announce.anycast:
             return announcement.attributes(announce, communities=communities)
-        claim = self._fabric.ledger.communities(self.identity(config), memory.held, handing=handing)
+        claim = self._fabric.ledger.communities(config.identity, memory.held, handing=handing)
         med = ownership.med(memory.held.claim)
         return announcement.attributes(announce, communities=communities, large_communities=claim, med=med)
 
@@ -185,11 +184,12 @@ class Announcer:
             if self.announced.pop(prefix, None) is not None:
                 gone.append(prefix)
         if gone:
-            self._fabric.metrics.withdrawn(len(gone))
-            self._turned("withdrawn", why)
+            self._fabric.metrics.withdrawn(self._name, len(gone))
+            self._turned("withdrawn", why, gone)
         return gone
 
-    def _turned(self, what: str, why: str) -> None:
+    def _turned(self, what: str, why: str, prefixes: Iterable[Prefix]) -> None:
         self.since = time.time()
         self._fabric.store.note(self._name, what, why)
-        log.info(what, extra={"jail": self._name, "reason": why})
+        texts = " ".join(sorted(map(prefix_text, prefixes)))
+        log.info(what, extra={"jail": self._name, "prefix": texts, "reason": why})

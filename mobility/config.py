@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from netaddr import IPNetwork
 
+from mobility import logs
 from mobility.announcement import Terms, read_groups
 from mobility.bgp.grammar import MAX_PREPEND
 from mobility.bgp.ownership import DEFAULT_ADMINISTRATOR
@@ -125,9 +126,18 @@ class Agent:
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """Where /metrics listens: "address:port", or "" for nowhere."""
+    """Where /metrics listens ("address:port", or "" for nowhere), and how many jails have series of their own."""
 
     listen: str
+    jails: int
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """How many lines of one kind are logged: so many at once (0: all of them), and so many a second from then on."""
+
+    burst: int = logs.BURST
+    per_second: float = logs.PER_SECOND
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +151,8 @@ class Peer:
     next_hop_ipv6: str | None
     """None: IPv6 routes have no next hop in this session, which is IPv4's."""
     next_hop_ipv4: str | None
-    password: str
+    password: str = field(repr=False)
+    """Never shown: an error of anybody's may quote a peer."""
     port: int
     uplink: bool = False
     """Whether this host's default routes go through it while its session is up."""
@@ -239,6 +250,7 @@ class Config:
     """What jails' files may refer to: the groups."""
     failover: Failover = field(default_factory=Failover)
     """What goes with this host's CARP addresses."""
+    log: Log = field(default_factory=Log)
 
     @property
     def control_socket(self) -> Path:
@@ -256,6 +268,14 @@ class Config:
         return self.paths.state / "mobility.sqlite"
 
 
+def _shown(key: str, value: object) -> object:
+    """Return what may be shown of a wrong value: no password, nor a table that stands where none should and may hold one."""
+    tables = isinstance(value, Mapping) or (
+        isinstance(value, list) and any(isinstance(each, Mapping) for each in value)
+    )
+    return "(hidden)" if key.rpartition(".")[2] == "password" or (tables and key.startswith("bgp")) else value
+
+
 class _Section:
     """One TOML table being read: takes keys out, and notes every mistake instead of stopping at the first."""
 
@@ -267,7 +287,7 @@ class _Section:
             self._table: dict[str, Any] = dict(table)
         else:
             self._table = {}
-            problems.append(Problem(name, table, f"must be a table: write it as [{name}]"))
+            problems.append(Problem(name, _shown(name, table), f"must be a table: write it as [{name}]"))
 
     def take(self, key: str, read: Callable[[Any], T], default: T | None = None, *, required: bool = False) -> T:
         """Return what `read` makes of the key; a mistake is noted and the default stands in."""
@@ -280,8 +300,8 @@ class _Section:
         try:
             return read(value)
         except ValueError as error:
-            shown = "(hidden)" if key == "password" else value
-            self._problems.append(Problem(f"{self._name}.{key}", shown, str(error)))
+            name = f"{self._name}.{key}"
+            self._problems.append(Problem(name, _shown(name, value), str(error)))
             return default  # type: ignore[return-value]
 
     def finish(self) -> None:
@@ -344,6 +364,12 @@ def _integer(low: int, high: int) -> Callable[[Any], int]:
         return value
 
     return reader
+
+
+def _lines(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0.01 <= value <= 10_000:
+        raise ValueError("must be a number of lines a second from 0.01 to 10000; burst = 0 writes all of them")
+    return float(value)
 
 
 def _flag(value: Any) -> bool:
@@ -572,6 +598,7 @@ def parse(data: Mapping[str, Any], path: Path) -> tuple[Config, list[Problem]]:
         "hooks",
         "agent",
         "metrics",
+        "log",
         "bgp",
         "ownership",
         "damping",
@@ -636,7 +663,17 @@ def parse(data: Mapping[str, Any], path: Path) -> tuple[Config, list[Problem]]:
     section.finish()
 
     section = _Section("metrics", data.get("metrics", {}), problems)
-    metrics = Metrics(listen=section.take("listen", _listen, "127.0.0.1:9971"))
+    metrics = Metrics(
+        listen=section.take("listen", _listen, "127.0.0.1:9971"),
+        jails=section.take("jails", _integer(0, 1_000_000), 1000),
+    )
+    section.finish()
+
+    section = _Section("log", data.get("log", {}), problems)
+    log = Log(
+        burst=section.take("burst", _integer(0, 100_000), logs.BURST),
+        per_second=section.take("per_second", _lines, logs.PER_SECOND),
+    )
     section.finish()
 
     table = data.get("bgp", {})
@@ -670,7 +707,7 @@ def parse(data: Mapping[str, Any], path: Path) -> tuple[Config, list[Problem]]:
     )
     failover = _failover(data.get("failover", {}), host, bgp, terms, problems)
     return Config(
-        path, host, paths, managers, hooks, agent, metrics, bgp, ownership, damping, health, terms, failover
+        path, host, paths, managers, hooks, agent, metrics, bgp, ownership, damping, health, terms, failover, log
     ), problems
 
 

@@ -38,7 +38,7 @@ import time
 from dataclasses import dataclass, replace
 
 SUPPRESSED = "suppressed: its routes came and went too often"
-"""The reason without figures, for where a text that changes would be a new one each time (a metric's label)."""
+"""The reason without figures, by which it is known again."""
 _FORGOTTEN = 1 / 8
 """The part of one flap's penalty below which nothing is remembered."""
 _MOST_HALVINGS = 64.0
@@ -156,6 +156,16 @@ def suppressed(state: Damping, now: float, policy: Policy, *, jail: str = "NAME"
         f"{SUPPRESSED} (penalty {penalty(state, now, policy):.0f}, announced again at {policy.reuse}); {when} if it stays up, "
         f"or: mobility release {jail}"
     )
+
+
+def told(state: Damping, now: float, policy: Policy) -> str:
+    """Return what a flap has come to, for the history."""
+    if not policy.enabled:
+        return "damping.enabled is false"
+    figure = f"penalty {penalty(state, now, policy):.0f}"
+    if state.suppressed_at:
+        return f"{figure}: suppressed until it is {policy.reuse}"
+    return f"{figure}, suppressed at {policy.suppress}"
 
 
 def released() -> Damping:

@@ -199,14 +199,12 @@ def carries(
     )
 
 
-def wired_prefixes(view: HostView, link: Link | None, services: Container[str] = ()) -> list[Prefix]:
-    """Return the prefixes that the host routes to the jail now, granted or not; for `services` see `through`."""
-    return [network_prefix(route.destination) for route in through(view, link.outer, services)] if link else []
-
-
-def wired_addresses(view: HostView, link: Link | None) -> list[str]:
-    """Return the addresses that the host routes to the jail now, granted or not."""
-    return [route.destination for route in through(view, link.outer)] if link else []
+def wired_prefixes(
+    view: HostView, link: Link | None, services: Container[str] = (), *, besides: Container[str] = ()
+) -> list[Prefix]:
+    """Return the prefixes that the host routes to the jail now but for those in `besides`; for `services` see `through`."""
+    routes = through(view, link.outer, services) if link else []
+    return [network_prefix(route.destination) for route in routes if route.destination not in besides]
 
 
 def concerning(view: HostView, jail: str, link: Link | None, addresses: Iterable[str], bridge: str = "") -> HostView:

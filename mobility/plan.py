@@ -462,6 +462,14 @@ def rejecting(commands: Iterable[Command]) -> tuple[str, ...]:
     return tuple(command.argv[-3] for command in commands if command.argv[-1] == "-reject" and not command.in_jail)
 
 
+def routing(commands: Iterable[Command]) -> bool:
+    """Tell whether these commands give the host a route to a jail."""
+    return any(
+        command.argv[0] == "route" and {"add", "change"} & {*command.argv} and command.argv[-1] != "-reject"
+        for command in commands
+    )
+
+
 def loses_address(commands: Iterable[Command]) -> bool:
     """Tell whether an interface loses an IPv4 address, and perhaps routes with it: then look once more."""
     return any(command.argv[-1] == "-alias" and "inet" in command.argv for command in commands)

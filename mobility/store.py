@@ -11,8 +11,8 @@ import json
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 SCHEMA_VERSION = 4
 BUSY_TIMEOUT = 0.05
 """Seconds to wait for somebody else's lock on the file: the agent's loop stands still meanwhile."""
+READ_TIMEOUT = 5.0
+"""Seconds that the `mobility` command waits for a lock: an agent that upgrades the file has it for a moment."""
 _JAILS = "CREATE TABLE jail (name TEXT PRIMARY KEY, boot TEXT NOT NULL, memory TEXT NOT NULL) WITHOUT ROWID;"
 _SINCE_3 = """
 CREATE TABLE ownership (name TEXT PRIMARY KEY, record TEXT NOT NULL) WITHOUT ROWID;
@@ -81,6 +83,49 @@ class Happening:
     detail: str
 
 
+def read_history(
+    path: Path,
+    *,
+    limit: int,
+    jails: Collection[str] = (),
+    since: float | None = None,
+    kinds: Collection[str] = (),
+) -> list[Happening]:
+    """Return the newest `limit` lines of the history, oldest first, whether an agent runs or not.
+
+    `since` is UTC, in seconds; `kinds` are what happened; `jails` are those of whom it is told, "" the host itself. The
+    database is opened to be read only: a reader of a WAL database keeps no writer waiting (sqlite.org, wal.html).
+    Raises StoreError where there is none, or it can not be read.
+    """
+    try:
+        path.stat()
+        # no log beside it: nobody has it open, and SQLite would make two files there, even to read it only (sqlite.org,
+        # wal.html, "Read-Only Databases")
+        how = "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "mode=ro&immutable=1"
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise StoreError(
+            f"{path} is not there: it is written from the agent's first start on: service mobility start"
+        ) from error
+    except OSError as error:
+        raise StoreError(f"{path} can not be read ({error.strerror}): run this as root") from error
+    where, values = ["1"], list[object]()
+    for column, chosen in (("jail", jails), ("what", kinds)):
+        if chosen:
+            where.append(f"{column} IN ({', '.join('?' * len(chosen))})")
+            values += chosen
+    if since is not None:
+        where.append("at >= ?")
+        values.append(since)
+    query = f"SELECT id, at, jail, what, detail FROM history WHERE {' AND '.join(where)} ORDER BY id DESC LIMIT ?"  # noqa: S608  # marks only
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, timeout=READ_TIMEOUT)) as db:
+            return [Happening(*row) for row in db.execute(query, (*values, limit))][::-1]
+    except sqlite3.Error as error:
+        raise StoreError(
+            f"{path} can not be read ({error}): run this as root; if it is damaged, see the agent's log"
+        ) from error
+
+
 class Store:
     """The database. One connection, used from one thread."""
 
@@ -92,6 +137,8 @@ class Store:
         self._path = path
         self._boot = boot
         self._on_error = on_error
+        self.on_note: Callable[[], None] = lambda: None
+        """Called after each line of history."""
         self.last_error = ""
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -125,7 +172,7 @@ class Store:
             if str(error) != self.last_error:
                 log.error(  # noqa: TRY400  # its traceback says nothing more
                     "the database can not be written: routes are unaffected, history has a gap",
-                    extra={"error": str(error), "path": str(self._path)},
+                    extra={"problem": str(error), "path": str(self._path)},
                 )
             self.last_error = str(error)
 
@@ -207,6 +254,7 @@ class Store:
                 "INSERT INTO history (at, jail, what, detail) VALUES (?, ?, ?, ?)",
                 (time.time(), jail, what, detail),
             )
+        self.on_note()
 
     def history(self, jail: str | None = None, *, limit: int, after: int = 0) -> list[Happening]:
         """Return the newest `limit` lines with an id above `after`, oldest first, of one jail or of all."""
@@ -216,6 +264,19 @@ class Store:
             (*values, after, limit),
         )
         return [Happening(*row) for row in rows][::-1]
+
+    def newest(self) -> int:
+        """Return the id of the newest line, 0 where there is none."""
+        return int(self._db.execute("SELECT coalesce(max(id), 0) FROM history").fetchone()[0])
+
+    def following(self, after: int, limit: int, jails: Collection[str] = ()) -> list[Happening]:
+        """Return the first `limit` lines with an id above `after`, oldest first, of these jails or of all."""
+        where = f"jail IN ({', '.join('?' * len(jails))}) AND " if jails else ""
+        rows = self._db.execute(
+            f"SELECT id, at, jail, what, detail FROM history WHERE {where}id > ? ORDER BY id LIMIT ?",  # noqa: S608  # `where` holds marks only
+            (*jails, after, limit),
+        )
+        return [Happening(*row) for row in rows]
 
     def prune(self, before: float) -> None:
         """Drop history from before `before` (UTC), and what is remembered of other boots."""

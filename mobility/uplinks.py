@@ -434,7 +434,8 @@ class Uplinks:
         if self._memory and not any(peer.uplink for peer in self._bgp.peers):
             # uplinks were switched off, and whoever starts us anew has been told of what stays: it is the host's own now
             log.info(
-                "default routes are left to the host", extra={"gateways": sorted({w.gateway for w in self._memory})}
+                "default routes are left to the host",
+                extra={"gateways": ", ".join(sorted({w.gateway for w in self._memory}))},
             )
             self._keep(frozenset())
 
@@ -571,7 +572,7 @@ class Uplinks:
             result = await self._host.command(argv)
         finally:
             self._acted = self._clock()
-        log.info("ran", extra={"argv": " ".join(argv), "status": result.status, "ms": round(result.seconds * 1000, 1)})
+        log.info("ran", extra={"argv": " ".join(argv), "status": result.status, "seconds": round(result.seconds, 4)})
         if result.status == 0 or any(words in result.complaint for words in step.command.harmless):
             self._note("default route", " ".join(argv))
             self._routes = after(step, routes)
@@ -585,7 +586,7 @@ class Uplinks:
         self._failed = failed
         there = any(_is(route, step.version, step.comes) for route in self._routes or ())
         if beside and not there and any(words in result.complaint for words in _UNGROUPED):
-            log.info("one default route at a time", extra={"said": result.complaint})
+            log.info("one default route at a time", extra={"reason": result.complaint})
             if step.version == 4 and any(":" in text for text in (step.comes, *(r.gateway for r in routes))):
                 self._crossed_alone = True
             else:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from mobility import damping, decide, links
+from mobility import damping, decide, links, logs
 from mobility import plan as planning
 from mobility.announcer import Announcer, Fabric
 from mobility.bgp.ownership import GRACE, Held, Kind
@@ -105,8 +105,10 @@ class Worker:
 
     __slots__ = (
         "_acted",
+        "_arriving_at",
         "_background",
         "_broken",
+        "_cause",
         "_config",
         "_dirty",
         "_due",
@@ -114,6 +116,7 @@ class Worker:
         "_events",
         "_fit",
         "_inspecting",
+        "_leaving_at",
         "_looked",
         "_losing",
         "_measured",
@@ -179,6 +182,12 @@ class Worker:
         self._due: tuple[Prefix, ...] = ()
         """What the last pass would announce, ownership aside: a jail is one, it is always ruled on as a whole."""
         self._events: list[Event] = []
+        self._arriving_at = 0.0
+        """When the event happened (monotonic) for which its routes are about to be made, 0 where none is."""
+        self._leaving_at = 0.0
+        """When the event happened (monotonic) for which its routes are about to be withdrawn, 0 where none is."""
+        self._cause = ""
+        """The event of which the last pass was a consequence; "" where it was not."""
         self._dirty = False
         self._timer: asyncio.TimerHandle | None = None
         self._losing: asyncio.TimerHandle | None = None
@@ -191,10 +200,16 @@ class Worker:
 
     def event(self, event: Event) -> None:
         """Take a hook's event: it is believed for a while, and answered when the jail stands as it should."""
+        with logs.about(self.name, event.id):
+            self._take(event)
+
+    def _take(self, event: Event) -> None:
         at = time.monotonic() - max(0.0, time.time() - event.time)
         if self.memory.phase is None or at >= self.memory.phase_at:
             self.memory = replace(self.memory, phase=event.phase, phase_at=at, found=False)
         self._events.append(event)
+        going = event.phase in (Phase.PRESTOP, Phase.POSTSTOP)
+        self._arriving_at, self._leaving_at = (0.0, at) if going else (at, 0.0)
         if event.phase is Phase.POSTSTART:
             self._shared.health.hurry(self.name)
         # what was looked at before this event says nothing about it
@@ -208,13 +223,15 @@ class Worker:
 
     async def _look_after_announcing(self, event: Event) -> None:
         self._measured = event.id
-        await self._measure(event, LOOK_WITHIN)
+        # it goes on, so that the slow ones are counted as well
+        await asyncio.wait([self._in_background(self._measure(event))], timeout=LOOK_WITHIN)
         self.wake()
 
-    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+        return task
 
     def _announced_ahead(self) -> bool:
         """Announce a jail that this agent has just wired before looking once more; tell whether that was done.
@@ -235,6 +252,8 @@ class Worker:
         if owned != wanted:
             return False
         self._announce(owned, config, drained)
+        # before it is told to anybody: an agent killed now must not claim it anew over a host that has claimed it since
+        self._shared.store.remember(self.name, self.memory)
         return True
 
     def _target(self, config: JailConfig | None, drained: Drained) -> Target:
@@ -248,6 +267,8 @@ class Worker:
             self._was_fit = False
             if config is not None and not (drained.barred or drained.handing):
                 figure = damping.flapped(figure, now, shared.damping)
+                shared.metrics.flapped(self.name)
+                shared.store.note(self.name, "flapped", damping.told(figure, now, shared.damping))
         if figure != self.memory.damping:
             self.memory = replace(self.memory, damping=figure)
         suppressed = damping.suppressed(figure, now, shared.damping, jail=self.name, utc=time.time())
@@ -282,6 +303,10 @@ class Worker:
 
         The fabric shows something new about its prefixes, or what it goes with has turned.
         """
+        with logs.about(self.name, self.cause):
+            self._reconsider()
+
+    def _reconsider(self) -> None:
         config, announced = self._config, tuple(self.announcer.announced)
         if not announced or config is None:
             ruling = self.announcer.ruling
@@ -331,6 +356,10 @@ class Worker:
             self._in_background(self._inspect())
 
     async def _inspect(self) -> None:
+        with logs.about(self.name):
+            await self._look_inside()
+
+    async def _look_inside(self) -> None:
         try:
             async with self._shared.inspections:
                 began = time.monotonic()
@@ -416,21 +445,36 @@ class Worker:
                     self._view = self.stands = None
                 self._dirty = self._missed = False
                 events, self._events = self._events, []
-                problem = await self._try()
-                if problem and self._unwired and self.announcer.announced:
-                    self.withdraw(problem)
-                if problem != self.problem:
-                    if problem:
-                        log.error(
-                            "can not be brought to where it should stand", extra={"jail": self.name, "problem": problem}
-                        )
-                        self._shared.store.note(self.name, "problem", problem)
-                    self.problem = problem
-                for event in events:
-                    self._answer(event)
+                self._cause = ",".join(event.id for event in events) or self.cause
+                with logs.about(self.name, self._cause):
+                    await self._pass(events)
         finally:
             self._acted = time.monotonic()
             self._task = None
+
+    async def _pass(self, events: Iterable[Event]) -> None:
+        problem = await self._try()
+        if problem and self._unwired and self.announcer.announced:
+            self.withdraw(problem)
+        if problem != self.problem:
+            if problem:
+                log.error("can not be brought to where it should stand", extra={"jail": self.name, "problem": problem})
+                self._shared.store.note(self.name, "problem", problem)
+            self.problem = problem
+        for event in events:
+            self._answer(event)
+        if not self._events:
+            # what is done from here on, is done for another reason
+            self._arriving_at = self._leaving_at = 0.0
+
+    @property
+    def cause(self) -> str:
+        """The event that is the cause of what happens to the jail now; "" once what it began has come to its end."""
+        memory, patience = self.memory, self._shared.patience
+        old = time.monotonic() - memory.phase_at > 2 * max(patience.starting_for, patience.stopping_for)
+        under_way = bool(self.problem) or memory.phase in (Phase.PRESTART, Phase.CREATED, Phase.PRESTOP)
+        there = self.target.stand is Stand.ANNOUNCED or (self.target.stand is Stand.ABSENT and not memory.rejects)
+        return "" if old or (there and not under_way) else self._cause
 
     def withdraw(self, reason: str) -> list[Prefix]:
         """Withdraw all that is announced, at once and without looking; return it. The next pass decides anew."""
@@ -465,11 +509,12 @@ class Worker:
             self.memory = replace(self.memory, phase=Phase.PRESTOP, phase_at=time.monotonic())
             self.wake()
         if event.phase is Phase.POSTSTART and self.announcer.announced and event.id != self._measured:
-            self._in_background(self._measure(event, self._shared.settle_for))
+            self._in_background(self._measure(event))
 
-    async def _measure(self, event: Event, within: float) -> None:
-        if await self._shared.speaker.settled(tuple(self.announcer.announced), within):
-            self._shared.metrics.announced_after(max(0.0, time.time() - event.time))
+    async def _measure(self, event: Event) -> None:
+        """Note how long it takes from an event to the acknowledgement; one that is late counts as late."""
+        await self._shared.speaker.settled(tuple(self.announcer.announced), self._shared.settle_for)
+        self._shared.metrics.announced_after(max(0.0, time.time() - event.time))
 
     async def _try(self) -> str:
         """Bring the jail to where it should stand; return "" or why that could not be done."""
@@ -572,7 +617,7 @@ class Worker:
         self.waits = self._shared.holders.take(self.name, config.destinations, part=part)
         if not self.waits:
             return config, refusal
-        return self._part(config) if part else None, "" if plain else f"jail {self.name}: {self.waits}"
+        return self.free(config) if part else None, "" if plain else f"jail {self.name}: {self.waits}"
 
     def _wanted(self, view: HostView, config: JailConfig | None, link: Link | None) -> tuple[Prefix, ...]:
         """Return what is to be announced: of a jail without a vnet, what the host has on an interface."""
@@ -647,7 +692,7 @@ class Worker:
             log.warning("the new addresses were not acknowledged in time; going on", extra={"jail": self.name})
         return self._view or await self._present(config)
 
-    def _part(self, config: JailConfig) -> JailConfig | None:
+    def free(self, config: JailConfig) -> JailConfig | None:
         """Return the config with what no other jail holds; where nothing is left, with what the jail has now."""
         granted = self.memory.granted
         for each in (config, config.holding(addresses_of(granted), services_of(granted))):
@@ -684,8 +729,9 @@ class Worker:
         speaker, stays = self._shared.speaker, set(wanted)
         services = links.services_known(config, self.memory)
         granted = config.routed if config else ()
-        routed = links.wired_prefixes(view, self._link(view, config), services)
-        known = {*self.announcer.announced, *(p for p in routed if p not in granted), *granted} - stays
+        texts = {*map(destination, granted)}
+        ungranted = links.wired_prefixes(view, self._link(view, config), services, besides=texts)
+        known = {*self.announcer.announced, *ungranted, *granted} - stays
         if self._fit and self.announcer.undecided:
             # what stands in the fabric may be ours, of before the database was lost: nobody knows yet
             known &= self.announcer.announced.keys()
@@ -696,7 +742,11 @@ class Worker:
         nothing_comes_in = self.stands is not None or self.target.stand in (Stand.PAIRED, Stand.WIRED)
         if not leaving or (not gone and nothing_comes_in):
             return
-        if not await speaker.settled(tuple(leaving), self._shared.settle_for):
+        at = self._leaving_at
+        settled = await speaker.settled(tuple(leaving), self._shared.settle_for)
+        if gone and at:
+            self._shared.metrics.withdrawn_after(time.monotonic() - at)
+        if not settled:
             log.warning(
                 "the withdrawal was not acknowledged in time; going on, because the jail goes anyway: look at ExaBGP",
                 extra={"jail": self.name, "seconds": self._shared.settle_for},
@@ -726,6 +776,9 @@ class Worker:
                     self._units_tried.add(f"{command.argv[1]}a")
                 raise
         self._units_tried.clear()
+        if self._arriving_at and planning.routing(commands):
+            shared.metrics.routed_after(time.monotonic() - self._arriving_at)
+            self._arriving_at = 0.0
         if commands:
             ours = link is not None and not link.adopted
             self._view = self._concerning(planning.expect(case), config) if ours else None

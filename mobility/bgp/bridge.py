@@ -924,7 +924,7 @@ class Relay:
 
     def _pause(self) -> float | None:
         due = self._bridge.tick()
-        if self._bridge.to_exabgp:  # a tick may have given orders
+        if self._bridge.to_exabgp or self._bridge.to_agent:  # a tick may have given orders, and told the agent
             self._flush()
         if self._agent is not None:
             return due

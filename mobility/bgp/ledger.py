@@ -10,6 +10,7 @@ from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Any
 
 from mobility.bgp import ownership
+from mobility.bgp.bridge import FAMILIES
 from mobility.bgp.ownership import Claim, Held, Policy, Record, Ruling, Situation
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 _LARGE = re.compile(r"large-community (?:\[ ([0-9: ]+) \]|([0-9:]+))", re.ASCII)
 """Large communities in ExaBGP's words (bgp.grammar)."""
-_FAMILIES = ("ipv4/unicast", "ipv6/unicast")
 
 
 class Hearing:
@@ -58,7 +58,7 @@ class Hearing:
 
 
 def _complete(session: Session) -> bool:
-    return session.opened and all(family in session.heard for family in _FAMILIES if family in session.families)
+    return session.opened and all(family in session.heard for family in FAMILIES if family in session.families)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +82,9 @@ class Ledger:
         clock: Callable[[], float] = time.time,
         *,
         several: Collection[str] = (),
+        moved: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """`several` names the peers that show more than one path."""
+        """`several` names the peers that show more than one path; `moved` is called with each jail that changes hands."""
         self.settings = settings
         self.me = int(IPv4Address(router_id))
         self.hearing = Hearing(settings.learn_for)
@@ -92,6 +93,7 @@ class Ledger:
         self._store = store
         self._clock = clock
         self._several = frozenset(several)
+        self._moved = moved
 
     def know(self, several: Iterable[str]) -> None:
         """Take which peers show more than one path from now on."""
@@ -138,7 +140,10 @@ class Ledger:
         return ownership.rule(situation, held, record, self.settings.policy)
 
     def _keep(self, jail: str, record: Record) -> None:
+        before = self.records.get(jail, Record()).owner
         self.records[jail] = record
+        if before and record.owner not in (0, before):
+            self._moved(jail)
         self._store.record(jail, record)
 
     def shown_older(self, identity: str, prefixes: Iterable[str], held: Held) -> list[dict[str, Any]]:

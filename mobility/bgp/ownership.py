@@ -48,7 +48,7 @@ RESERVE = 1024
 DEFAULT_ADMINISTRATOR = 4_200_000_000
 """The first private four-octet AS number (RFC 6996), which no route on the Internet has."""
 _LONGEST = len("4294967295:4294967295:4294967295")
-_OLDER = "this is the older copy, stop it (to have the jail here instead: mobility release)"
+_OLDER = "this is the older copy, stop it (to have the jail here instead: mobility release NAME)"
 _UNHEARD = "waits for the fabric to tell who holds it"
 _SEQUENCE, _IDENTITY, _CLAIMANT, _HANDING = 1, 2, 3, 4
 

@@ -60,6 +60,11 @@ class PeerRib:
         """How many prefixes are not as they should be: waiting, under way or refused."""
         return len(self._place) + len(self._under_way) + len(self.refused)
 
+    @property
+    def told(self) -> set[str]:
+        """The prefixes that ExaBGP announces as they are wanted, with nothing about them under way."""
+        return self.wanted.keys() - self._place.keys() - self._under_way - self.refused
+
     def under_way(self, prefix: str) -> bool:
         """Tell whether a command for `prefix` awaits its answer."""
         return prefix in self._under_way

@@ -18,6 +18,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -139,6 +140,8 @@ class Counters:
     commands: int = 0
     acknowledged: int = 0
     refused: int = 0
+    restarts: int = 0
+    """New ExaBGPs since the first that was met."""
     bridges: int = 0
     """Bridges that connected; more than one: the bridge or ExaBGP was started again, or the connection broke."""
     intruders: int = 0
@@ -165,6 +168,16 @@ class _Member:
     """Whether the bridge has seen, or was told of, the peer's OPEN."""
     leaving: bool = False
     """Whether the session is about to go for good, and all its routes with it."""
+    was_up: bool = False
+    """Whether the session was up when it was last known."""
+    changes: dict[str, int] = field(default_factory=lambda: {"up": 0, "down": 0})
+    """How often it has come up and gone down, as far as that was told."""
+
+    def turn(self, *, up: bool) -> None:
+        """Count it if the session has come up or gone down; a bridge that is away says nothing of that."""
+        if up is not self.was_up:
+            self.was_up = up
+            self.changes["up" if up else "down"] += 1
 
     def carries(self, *, ipv6: bool) -> bool:
         """Tell whether the session is configured to carry a family."""
@@ -378,7 +391,7 @@ class Speaker:
         """Log what is wrong with the bridge, once: it comes back four times a second, and it would be said each time."""
         if why != self._complaint:
             self._complaint = why
-            log.error("the bridge can not be used, its connection is cut", extra={"error": why})
+            log.error("the bridge can not be used, its connection is cut", extra={"problem": why})
 
     def _unwelcome(self, connection: socket.socket, uids: set[int]) -> str:
         try:
@@ -506,6 +519,25 @@ class Speaker:
         """Return the session of each configured peer, by its name."""
         return {member.peer.name: member.session for member in self._members.values()}
 
+    def changes(self) -> dict[tuple[str, str], int]:
+        """Return how often each peer's session has come "up" and gone "down", by its name and that word."""
+        return {(member.peer.name, to): n for member in self._members.values() for to, n in member.changes.items()}
+
+    def untold(self) -> set[str]:
+        """Return the desired prefixes of which no peer has been told as it should."""
+        told = set[str]().union(*(member.rib.told for member in self._members.values() if member.session.up))
+        return self._desired.keys() - told if self._synced else set(self._desired)
+
+    def lingering(self) -> set[str]:
+        """Return the prefixes that ExaBGP announces, as far as is known, and that should be withdrawn."""
+        if not self._synced:
+            return set()
+        return set[str]().union(*(member.rib.book.keys() - self._desired.keys() for member in self._members.values()))
+
+    def shown(self, prefixes: AbstractSet[str]) -> set[str]:
+        """Return those of `prefixes` of which a peer tells."""
+        return set[str]().union(*(prefixes & member.received.keys() for member in self._members.values()))
+
     def describe(self) -> list[dict[str, Any]]:
         """Return what `mobility status --json` shows of each session, with how many routes it holds back, by reason."""
         held: list[dict[str, Any]] = []
@@ -572,6 +604,24 @@ class Speaker:
         if told == wanted and not rib.under_way(prefix):
             return RouteState(State.ANNOUNCED)
         return RouteState(State.SENDING, slow)
+
+    @property
+    def hangs(self) -> str:
+        """Say that ExaBGP does not answer, and since when; "" where it does."""
+        if self._sick_since is None or not self._synced:
+            return ""
+        return (
+            f"no answer from ExaBGP for {self._clock() - self._sick_since:.0f} s: nothing is announced or withdrawn "
+            "meanwhile: service mobility_exabgp restart; then its log"
+        )
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything waits to be sent, or for ExaBGP's answer, in the sessions that are up.
+
+        What ExaBGP has refused, it has answered. What waits for a session may wait for ever, as for a router that is gone.
+        """
+        return any(member.rib.busy for member in self._members.values() if member.session.up)
 
     @property
     def differing(self) -> int:
@@ -747,7 +797,7 @@ class Speaker:
             log.info("ExaBGP has read its new configuration")
         elif self._reloading_again is None:
             if self._reload_after == FIRST_RELOAD:
-                log.warning("ExaBGP has not read its new configuration", extra={"reason": self._unread()})
+                log.warning("ExaBGP has not read its new configuration", extra={"problem": self._unread()})
             self._reloading_again = asyncio.get_running_loop().call_later(self._reload_after, self._reload_again)
             self._reload_after = min(self._reload_after * 2, LAST_RELOAD)
 
@@ -775,7 +825,7 @@ class Speaker:
         if "done" in message:
             self._answered(int(message["done"]), ok=True)
         elif "error" in message:
-            log.error("ExaBGP refused a command", extra={"reason": str(message["text"])})
+            log.error("ExaBGP refused a command", extra={"problem": str(message["text"])})
             self._answered(int(message["error"]), ok=False)
         elif "session" in message:
             self._session(message)
@@ -816,12 +866,14 @@ class Speaker:
         instance = (str(message["bridge"]), exabgp)
         if instance != self._instance:
             log.info("bridge", extra={"pid": message["pid"], "exabgp": exabgp})
+        self.counters.restarts += exabgp != self._instance[1] and bool(self._instance[0])
         for member in self._members.values():
             if instance != self._instance:
                 member.complete = False
             if exabgp != self._instance[1]:
                 # a new bridge of the same ExaBGP has not seen the OPENs of sessions that are up: ours stay true
                 member.session = self._unknown(member.peer)
+                member.turn(up=False)
             self._news |= member.unlearn_all()
         self._instance = instance
         self._sick_since = None
@@ -887,6 +939,7 @@ class Speaker:
                 graceful_restart=None if opened["graceful_restart"] is None else int(opened["graceful_restart"]),
             )
         member.session = session
+        member.turn(up=session.up)
         if session.state == "down":
             self._news |= member.unlearn_all()
         if session.state != before.state:

@@ -50,11 +50,13 @@ TRIED = 3
 T = TypeVar("T")
 
 
-async def examine(config: Config, hook: Path = DEFAULT_HOOK) -> list[Verdict]:
+async def examine(config: Config, hook: Path = DEFAULT_HOOK, waits: dict[str, None] | None = None) -> list[Verdict]:
     """Gather and judge everything; the order is that in which an operator should mend.
 
-    `hook` is the program that jails are expected to call.
+    `hook` is the program that jails are expected to call. `waits` always holds the names of the parts that are still being
+    looked at.
     """
+    waits = {} if waits is None else waits
     host = Host(config.paths.commands, config.agent.command_timeout, _unmeasured)
     reading = asyncio.ensure_future(aside(lambda: _read(config)))
     parts: list[tuple[str, Awaitable[Iterable[Verdict]]]] = [
@@ -75,13 +77,14 @@ async def examine(config: Config, hook: Path = DEFAULT_HOOK) -> list[Verdict]:
         ("agent", _agent(config)),
     ]
     try:
-        several = await asyncio.gather(*(_whatever(what, part) for what, part in parts))
+        waits.update(dict.fromkeys(what for what, _ in parts))
+        several = await asyncio.gather(*(_whatever(what, part, waits) for what, part in parts))
     finally:
         host.close()
     return [verdict for verdicts in several for verdict in verdicts]
 
 
-async def _whatever(what: str, part: Awaitable[Iterable[Verdict]]) -> list[Verdict]:
+async def _whatever(what: str, part: Awaitable[Iterable[Verdict]], waits: dict[str, None]) -> list[Verdict]:
     """Return a part's verdicts, or the one that it could not be looked at."""
     try:
         async with asyncio.timeout(WITHIN):
@@ -90,6 +93,8 @@ async def _whatever(what: str, part: Awaitable[Iterable[Verdict]]) -> list[Verdi
         return [fail(what, f"could not be looked at within {WITHIN:g} s")]
     except Exception as error:  # noqa: BLE001  # whatever is broken there: the other parts are told all the same
         return [fail(what, f"could not be looked at: {error or type(error).__name__}")]
+    finally:
+        waits.pop(what, None)
 
 
 async def _now(verdicts: Iterable[Verdict]) -> Iterable[Verdict]:
@@ -375,7 +380,8 @@ async def _lacks(host: Host, reading: Awaitable[_Files]) -> Iterable[Verdict]:
 async def _agent(config: Config) -> list[Verdict]:
     host, told, error = None, [], ""
     try:
-        answer = await aside(lambda: control.request(config.control_socket, "status"))
+        # well before this part's own time is over, so that there is more to say than that it was
+        answer = await aside(lambda: control.request(config.control_socket, "status", answer_within=WITHIN / 2))
         host, told = answer["host"], answer["jails"]
     except control.ControlError as refused:
         error = str(refused)

@@ -9,14 +9,18 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from mobility import logs
 from mobility.bgp.conf import checks_hops
 from mobility.config import Peer
 from mobility.doctor.verdict import Level, Verdict, fail, ok, warn
 from mobility.network.command import Result
+from mobility.terminal.status import drained_in_words
 
 FLOOR, CEILING = (5, 0, 15), (6,)
 """ExaBGP's first release that this is made for, and the first that it is not."""
 INSTALL = "/usr/local/libexec/mobility/venv/bin/pip install --upgrade exabgp"
+MOST_DRAINED = 10
+"""So many names of what is drained are told."""
 KERNEL = "kernel"
 """What ExaBGP wants as the password on FreeBSD, where keys are the kernel's (exabgp/reactor/network/tcp.py, md5)."""
 
@@ -53,7 +57,8 @@ def capability_verdict(validated: Result | None, error: str) -> Verdict:
         return fail(what, f"our configuration can not be written: {error}", "mobility check")
     if validated.status != 0:
         why = f"it does not take our configuration: {validated.stderr.strip() or validated.complaint}"
-        return fail(what, " ".join(why.split()), "pkg upgrade py311-exabgp")
+        # ExaBGP quotes the line that it does not take
+        return fail(what, logs.without_secrets(" ".join(why.split())), "pkg upgrade py311-exabgp")
     return ok(what, "takes our configuration: IPv6 next hops for IPv4, graceful restart, manual end-of-RIB")
 
 
@@ -188,7 +193,7 @@ def unknown_verdict(peer: Peer, *, agent: bool, away: str = "") -> Verdict:
 def agent_verdicts(host: Mapping[str, Any] | None, error: str) -> Iterator[Verdict]:
     """Judge the agent and its bridge by what `status` says of the host; None with the error where no agent answers."""
     if host is None:
-        yield fail("agent", error, "service mobility start")
+        yield fail("agent", error, f"service mobility {'restart' if 'did not answer' in error else 'start'}")
         return
     yield ok("agent", f"pid {host['pid']}")
     for text in host["problems"]:
@@ -198,6 +203,10 @@ def agent_verdicts(host: Mapping[str, Any] | None, error: str) -> Iterator[Verdi
     else:
         why = "ExaBGP's bridge is not connected to the agent: nothing can be announced or withdrawn"
         yield fail("bridge", why, "service mobility_exabgp restart; then its log")
+    if drained := host.get("drained"):
+        named = ", ".join(drained_in_words(name) for name in drained[:MOST_DRAINED])
+        more = f" and {len(drained) - MOST_DRAINED} more" if len(drained) > MOST_DRAINED else ""
+        yield warn("drain", f"drained, and so not announced: {named}{more}", "mobility undrain, once that is over")
     if over := host.get("rib", {}).get("over_limit"):
         why = f"{over} prefixes wait, refused: as many as bgp.max_announcements are announced"
         yield fail(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,8 +26,8 @@ _OTHER_HOOK = re.compile(r"calls another hook, or for another jail: (/\S+?)(?: -
 """What a manager's editor notes of a line that calls a hook, but not as we would (hooks/jailconf.py)."""
 
 
-def folder_verdict(what: str, path: Path) -> Verdict:
-    """Judge a folder of the agent's: there, root's, and open to nobody else."""
+def folder_verdict(what: str, path: Path, room: Callable[[Path], os.statvfs_result] = os.statvfs) -> Verdict:
+    """Judge a folder of the agent's: there, root's, open to nobody else, and with room for more."""
     try:
         status = path.stat()
     except FileNotFoundError:
@@ -39,6 +40,13 @@ def folder_verdict(what: str, path: Path) -> Verdict:
     if status.st_uid != 0 or mode & 0o077:
         mend = f"chown root {shlex.quote(str(path))} && chmod 700 {shlex.quote(str(path))}"
         return fail(what, f"{path} is owner {status.st_uid}, mode {mode:04o}: others could meddle", mend)
+    try:
+        left = room(path)
+    except OSError as error:
+        return fail(what, f"{path}: {error.strerror}")
+    # a file system that makes inodes as it needs them may say that it has none at all
+    if left.f_bfree == 0 or (left.f_files and left.f_ffree == 0):
+        return fail(what, f"{path}: its file system is full", f"df -i {shlex.quote(str(path))}; make room")
     return ok(what, str(path))
 
 

@@ -229,7 +229,7 @@ class Spool:
         try:
             names = sorted(path.name for path in (self.folder / "new").iterdir())
         except OSError as error:
-            log.warning("spool %s can not be read: %s", self.folder, error)
+            log.warning("the spool can not be read", extra={"path": str(self.folder), "problem": str(error)})
             return []
         self._unwanted.intersection_update(names)
         for name in names:
@@ -282,16 +282,17 @@ class Spool:
         except OSError as error:
             # ENXIO: nobody reads (fifo(4)); ENOENT: the hook has removed it
             level = logging.INFO if error.errno in (errno.ENXIO, errno.ENOENT) else logging.ERROR
-            log.log(level, "jail %s: the %s hook no longer waits: %s", event.jail, event.phase, error.strerror)
+            log.log(level, "the hook no longer waits", extra=_about(event, error.strerror))
             return False
         try:
             status = os.fstat(pipe)
             if not stat.S_ISFIFO(status.st_mode) or status.st_uid != self._uid:
-                log.error("jail %s: %s is no FIFO of ours: nothing was written to it", event.jail, event.reply)
+                problem = f"{event.reply} is no FIFO of ours: nothing was written to it"
+                log.error("the hook can not be answered", extra=_about(event, problem))
                 return False
             os.write(pipe, answer_line(ok, text))
         except OSError as error:
-            log.warning("jail %s: the %s hook could not be answered: %s", event.jail, event.phase, error.strerror)
+            log.warning("the hook can not be answered", extra=_about(event, error.strerror))
             return False
         finally:
             os.close(pipe)
@@ -327,13 +328,17 @@ class Spool:
             (self.folder / "new" / name).unlink(missing_ok=True)
         except OSError as error:
             if name not in self._unwanted:
-                log.warning("spool %s: %r can not be removed and is ignored: %s", self.folder, name, error)
+                log.warning(
+                    "a file in the spool can not be removed and is ignored",
+                    extra={"path": str(self.folder / "new" / name), "problem": str(error)},
+                )
             self._unwanted.add(name)
         else:
             self._unwanted.discard(name)
 
     def _put_aside(self, name: str, bad: BadEvent) -> None:
-        log.warning("spool %s: %r is no event, it is put into bad/: %s", self.folder, name, bad)
+        path = str(self.folder / "new" / name)
+        log.warning("a file in the spool is no event, it is put into bad/", extra={"path": path, "problem": str(bad)})
         self._on_reject(bad.reason)
         source, target = self.folder / "new" / name, self.folder / "bad" / f"{time.time_ns()}.{bad.reason}"
         try:
@@ -343,7 +348,9 @@ class Spool:
                 # not rename(2): watchdog holds all later events back for half a second to see where it went
                 os.link(source, target, follow_symlinks=False)
         except OSError as error:
-            log.warning("spool %s: %r could not be kept, it is removed: %s", self.folder, name, error)
+            log.warning(
+                "a file in the spool could not be kept, it is removed", extra={"path": path, "problem": str(error)}
+            )
         self._remove(name)
         self._prune_bad()
 
@@ -356,7 +363,7 @@ class Spool:
                 else:
                     path.unlink()
             except OSError as error:
-                log.warning("spool: %s can not be removed: %s", path, error)
+                log.warning("a file of the spool can not be removed", extra={"path": str(path), "problem": str(error)})
 
     def _tidy(self) -> None:
         """Remove drafts and FIFOs of hooks that were killed before they could."""
@@ -375,7 +382,12 @@ class Spool:
                 self._tidied = time.monotonic()
                 self._tidy()
         except (OSError, SpoolError) as error:
-            log.warning("%s", error)
+            log.warning("the spool is not as it should be", extra={"path": str(self.folder), "problem": str(error)})
+
+
+def _about(event: Event, problem: str | None) -> dict[str, str]:
+    """Return the fields of a line on an event."""
+    return {"jail": event.jail, "phase": str(event.phase), "event": event.id, "problem": problem or ""}
 
 
 # --- the [hooks] section as the sh hook reads it

@@ -43,7 +43,7 @@ class Watch:
         if observer is not None:
             if observer.is_alive() and observer.emitters and all(e.is_alive() for e in observer.emitters):
                 return True
-            log.warning("%s: its watch has ended, starting another", self._folder)
+            log.warning("a watch has ended, starting another", extra={"path": str(self._folder)})
             self.end()
         try:
             self.observer = Observer()
@@ -53,7 +53,10 @@ class Watch:
             self.end()
             if self._unwatchable != str(error):
                 self._unwatchable = str(error)
-                log.warning("%s can not be watched (%s): looked at in turns", self._folder, error)
+                log.warning(
+                    "a folder can not be watched: looked at in turns",
+                    extra={"path": str(self._folder), "problem": str(error)},
+                )
             return False
         self._unwatchable = ""
         return True

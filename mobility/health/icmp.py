@@ -276,7 +276,9 @@ class Pinger:
         except OSError as error:
             if self._broken.get(version) != str(error):
                 self._broken[version] = str(error)
-                log.error("no raw socket: addresses count as silent", extra={"ipv": version, "problem": str(error)})  # noqa: TRY400
+                log.error(  # noqa: TRY400
+                    "no raw socket: addresses count as silent", extra={"family": f"IPv{version}", "problem": str(error)}
+                )
             raise
         self._broken.pop(version, None)
         self._sockets[version] = made

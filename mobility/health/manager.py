@@ -19,6 +19,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from mobility import logs
 from mobility.config import Config
 from mobility.config import Health as Settings
 from mobility.health import standing as rule
@@ -140,10 +141,14 @@ class Health:
     another one; but not during `watch`.
     """
 
-    def __init__(self, config: Config, on_change: Callable[[str], None]) -> None:
+    def __init__(
+        self, config: Config, on_change: Callable[[str], None], cause: Callable[[str], str] = lambda _: ""
+    ) -> None:
+        """`cause` returns the hook's event that a jail's readiness is a consequence of, "" where there is none."""
         self._settings = config.health
         self._directories = config.paths.commands
         self._on_change = on_change
+        self._cause = cause
         self._pinger = Pinger()
         self._pool = ThreadPoolExecutor(COMMANDS + COMMANDS_SLOW, "check")
         self._network = (_Lane(NETWORK, self._ask), _Lane(NETWORK_SLOW, self._ask))
@@ -165,6 +170,11 @@ class Health:
     def watched(self) -> int:
         """How many jails are watched."""
         return len(self._jails)
+
+    def passes(self, name: str) -> bool:
+        """Tell whether a jail is ready: `ready` without the reason."""
+        jail = self._jails.get(name)
+        return jail is not None and jail.ready
 
     @property
     def ready_jails(self) -> int:
@@ -418,7 +428,8 @@ class Health:
         jail.told = (worst.probe.name, worst.state) if worst else None
         if ready is not jail.ready:
             jail.ready = ready
-            log.info("ready" if ready else "not ready", extra={"jail": jail.name, "reason": self.ready(jail.name)[1]})
+            with logs.about(jail.name, self._cause(jail.name)):
+                log.info("ready" if ready else "not ready", extra={"reason": self.ready(jail.name)[1]})
         elif jail.told == before or worst is None or worst.state == _WAITING:
             return
         self._on_change(jail.name)

@@ -21,6 +21,7 @@ from mobility.hooks.iocage import IocageEditor
 from mobility.hooks.jailconf import JailConfEditor
 from mobility.network import command, output
 from mobility.tables import table
+from mobility.terminal.progress import Steps
 
 INSTALL, REMOVE, STATUS = ACTIONS = ("install", "remove", "status")
 EDITORS: dict[str, Callable[[config.Config, Hook], Editor]] = {
@@ -89,7 +90,11 @@ def run(options: argparse.Namespace, loaded: config.Config) -> int:
         else:
             _complain(str(error))
         return EX_FAILED
-    reports = [_handle(options, editor, name) for name in names]
+    reports = []
+    with Steps(f"hooks {options.action} {editor.name}", len(names), shown=not options.json) as progress:
+        for name in names:
+            progress.begin(name)
+            reports.append(_handle(options, editor, name))
     changed = [report.jail for report in reports if report.changes and not report.error]
     running = _running(changed, options, loaded) if changed and not options.dry_run else []
     well = not any(report.error or _lacking(report.state) for report in reports)

@@ -27,6 +27,7 @@ from mobility.config import Problem, allows
 from mobility.health import checks
 from mobility.health.checks import Check
 from mobility.jails.said import Ends, Signature, file_signature, read_text, signature_of
+from mobility.likely import did_you_mean
 from mobility.model import (
     Prefix,
     address,
@@ -94,6 +95,11 @@ class JailConfig:
         """The same as `Memory.granted` keeps them: addresses bare, services always with their length."""
         return (*self.texts, *map(str, self.services))
 
+    @property
+    def identity(self) -> str:
+        """What makes this jail the same one on all hosts."""
+        return self.more.announce.identity or self.name
+
     def holding(self, addresses: Iterable[Prefix], services: Iterable[Prefix]) -> JailConfig:
         """Return the same with other addresses and services."""
         return replace(self, addresses=tuple(addresses), more=replace(self.more, services=tuple(services)))
@@ -157,7 +163,9 @@ def parse(
         return None, [*problems, Problem(source, None, f"is no TOML: {error}")]
     known = ", ".join(_SETTINGS)
     problems += [
-        Problem(f"{source}: {key}", None, f"is no setting; known here: {known}") for key in data if key not in _SETTINGS
+        Problem(f"{source}: {key}", None, f"is no setting; {did_you_mean(key, _SETTINGS) or f'known here: {known}'}")
+        for key in data
+        if key not in _SETTINGS
     ]
     allowed = tuple(allowed)
     link = data.get("link")

@@ -148,6 +148,10 @@ class Sources:
             self.problems[""] = faults
         return changed - {""}
 
+    def manager_of(self, name: str) -> str:
+        """Return which manager's files know a jail, "" where none do."""
+        return self._seen[name][0].name if name in self._seen else ""
+
     def refresh_one(self, name: str) -> bool:
         """Read one jail's files if they have changed; tell whether they have."""
         found = self._find(name)

@@ -18,7 +18,7 @@ import pytest
 from mobility.bgp import ownership
 from mobility.bgp.ownership import DEFAULT_ADMINISTRATOR, Claim
 from mobility.model import Attributes
-from tests.lab.faults import Faults, Log
+from tests.lab.faults import Faults, Log, await_death, await_hooks, running, status_of_host
 from tests.lab.invariants import status
 from tests.lab.test_ownership import (
     LOST,
@@ -169,7 +169,7 @@ def test_a_jail_that_is_all_in_conflict_is_announced_once_the_other_is_gone(scen
 def deaf(scene: Calm, host: Host) -> Iterator[None]:
     """Kill a host's ExaBGP, which tells nobody of it, and start it again."""
     host.stop_exabgp(signal.SIGKILL)
-    until(lambda: not json.loads(host.mobility("status", "--json").stdout)["host"]["bridge"], "no bridge", SECONDS)
+    until(lambda: not status_of_host(host)["bridge"], "no bridge", SECONDS)
     yield
     host.start_exabgp()
     scene.lab.await_session(host)
@@ -308,6 +308,20 @@ def test_a_jail_restarted_while_the_agent_was_away_claims_anew(scene: Calm) -> N
     assert claimed(scene.a, jail) == sequence + 2
 
 
+def test_an_agent_killed_before_a_start_is_over_claims_it_no_second_time(scene: Calm) -> None:
+    """A host that has claimed it meanwhile would lose it to the older copy."""
+    for jail in [scene.jail() for _ in range(4)]:  # one of two is killed before it has looked whether the jail is there
+        scene.a.start_jail(jail.name)
+        scene.await_route(jail, scene.a)
+        running(scene.a).process.kill()
+        await_death(scene.a)
+        scene.a.start_agent()
+        await_state(scene.a, jail, announced=True)
+        await_hooks(scene.a)
+        told = json.loads(scene.a.mobility("events", jail.name, "--json").stdout)["events"]
+        assert [event["what"] for event in told].count("claimed") == 1
+
+
 # -- what is as it should be stays so
 
 
@@ -343,4 +357,4 @@ def test_a_reload_that_changes_nothing_asks_for_no_jail(scene: Calm) -> None:
 
 def looked_at(host: Host) -> float:
     """Return when a host's agent has looked at it last."""
-    return float(json.loads(host.mobility("status", "--json").stdout)["host"]["looked_at"])
+    return float(status_of_host(host)["looked_at"])

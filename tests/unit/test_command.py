@@ -21,7 +21,7 @@ def script(folder: Path, name: str, text: str) -> None:
 
 def test_the_answer(tmp_path: Path) -> None:
     script(tmp_path, "speak", 'echo "out $1"; echo err >&2; exit 3')
-    result = run(["speak", "a b; c"], [tmp_path, *BIN], timeout=5)
+    result = run(["speak", "a b; c"], [tmp_path, *BIN], timeout=30)
     assert (result.status, result.stdout, result.stderr) == (3, "out a b; c\n", "err\n")
     assert result.complaint == "err"
 
@@ -32,7 +32,7 @@ def test_a_clean_environment_and_no_descriptors(tmp_path: Path, monkeypatch: pyt
     inherited = os.open("/dev/null", os.O_RDONLY)
     os.set_inheritable(inherited, True)
     try:
-        result = run(["look"], [tmp_path, *BIN], timeout=5)
+        result = run(["look"], [tmp_path, *BIN], timeout=30)
     finally:
         os.close(inherited)
     assert "SECRET" not in result.stdout
@@ -43,8 +43,9 @@ def test_a_clean_environment_and_no_descriptors(tmp_path: Path, monkeypatch: pyt
 
 def test_a_hung_command_is_ended_with_what_it_started(tmp_path: Path) -> None:
     script(tmp_path, "hang", f"sleep 600 & echo $! > {tmp_path}/child; wait")
-    with pytest.raises(CommandError, match=r"no answer within 0\.3 s"):
-        run(["hang"], [tmp_path, *BIN], timeout=0.3)
+    # long enough for a shell to have started the child
+    with pytest.raises(CommandError, match="no answer within 2 s"):
+        run(["hang"], [tmp_path, *BIN], timeout=2)
     child = int((tmp_path / "child").read_text())
     until(lambda: not alive(child), "what the killed command started lives on")  # a signal takes its time
 
@@ -58,17 +59,17 @@ def test_a_command_that_closes_its_output_and_lives_on(tmp_path: Path) -> None:
 def test_a_flood_is_cut_off(tmp_path: Path) -> None:
     script(tmp_path, "flood", "exec cat /dev/zero")
     with pytest.raises(CommandError, match="said more than 100000 bytes"):
-        run(["flood"], [tmp_path, *BIN], timeout=5, limit=100_000)
+        run(["flood"], [tmp_path, *BIN], timeout=30, limit=100_000)
 
 
 def test_bytes_that_are_no_text(tmp_path: Path) -> None:
     script(tmp_path, "bytes", r"printf '\377\000\n'")
-    assert run(["bytes"], [tmp_path, *BIN], timeout=5).stdout == "\ufffd\0\n"
+    assert run(["bytes"], [tmp_path, *BIN], timeout=30).stdout == "\ufffd\0\n"
 
 
 def test_a_missing_command_says_where_it_was_looked_for(tmp_path: Path) -> None:
     with pytest.raises(CommandError, match=f"not found in {tmp_path}"):
-        run(["nosuch"], [tmp_path], timeout=5)
+        run(["nosuch"], [tmp_path], timeout=30)
 
 
 def test_the_first_folder_wins(tmp_path: Path) -> None:

@@ -62,6 +62,7 @@ def test_every_mistake_at_once(tmp_path: Path) -> None:
         command_timeout = "soon"
         [metrics]
         listen = "everywhere"
+        jails = -1
         [bgpp]
         [bgp]
         as = 0
@@ -80,6 +81,7 @@ def test_every_mistake_at_once(tmp_path: Path) -> None:
         "agent.look_every",
         "agent.command_timeout",
         "metrics.listen",
+        "metrics.jails",
         "bgpp",
         "bgp.as",
         "bgp.router_id",
@@ -90,6 +92,7 @@ def test_every_mistake_at_once(tmp_path: Path) -> None:
     }
     assert "allowed" in found["host.alowed"]
     assert "[bgp]" in found["bgpp"]
+    assert "from 0 to 1000000" in found["metrics.jails"]
 
 
 @pytest.mark.parametrize("text", ["[host", "a = b", "\0", "[[host]]"])
@@ -166,6 +169,7 @@ def test_a_grant(tmp_path: Path) -> None:
         ("addresses = [7]", "no IP address"),
         ("addresses = []", "must list"),
         ('address = "198.51.100.7"', "no setting"),
+        ('adresses = ["198.51.100.7"]', "did you mean addresses?"),
         ("addresses = [", "no TOML"),
         ("requests = []", "must list"),
         ('requests = ["198.51.100.7/24"]', "host bits"),

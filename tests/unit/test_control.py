@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from mobility.control import (
+    AT_ONCE,
     MAX_CLIENTS,
     MAX_REQUEST,
     MAX_SOCKET_PATH,
@@ -27,6 +28,7 @@ from mobility.control import (
     AlreadyRunning,
     ControlError,
     ControlServer,
+    _encoded,
     _xucred_uid,
     listen,
     peer_uid,
@@ -34,7 +36,7 @@ from mobility.control import (
 )
 
 NOBODY = 65534
-SOON = 10.0
+SOON = 30.0
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 
 
@@ -208,6 +210,22 @@ def test_a_request_is_answered(run: Path) -> None:
     asyncio.run(body())
 
 
+@pytest.mark.parametrize("number", [0, 1, AT_ONCE, AT_ONCE + 1, 5 * AT_ONCE])
+def test_a_long_list_leaves_turns_to_others(number: int) -> None:
+    answer = {"v": 1, "ok": True, "jails": [{"name": f'jä"{at}'} for at in range(number)], "host": {"name": "a"}}
+
+    async def body() -> None:
+        encoding = asyncio.create_task(_encoded(answer))
+        turns = 0
+        while not encoding.done():
+            turns += 1
+            await asyncio.sleep(0)
+        assert encoding.result() == json.dumps(answer).encode() + b"\n"
+        assert turns >= number // AT_ONCE
+
+    asyncio.run(body())
+
+
 def test_the_last_bytes_of_an_answer_wait_for_their_reader(run: Path) -> None:
     """More than the socket takes, less than asyncio calls too much: neither is a reason to hang up."""
 
@@ -274,7 +292,7 @@ def test_what_is_no_request_is_told_so(run: Path, data: bytes, words: str) -> No
 
 def test_who_says_nothing_is_not_waited_for(run: Path) -> None:
     async def body() -> None:
-        async with serving(run, read_timeout=0.1) as path:
+        async with serving(run, read_timeout=0.5) as path:
             assert "no request within" in (await say(path, b'{"v": 1', end=False))["error"]
             with socket.socket(socket.AF_UNIX) as hasty:
                 hasty.connect(str(path))

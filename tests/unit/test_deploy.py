@@ -57,8 +57,10 @@ def test_bird_reads_its_configuration() -> None:
     assert read.returncode == 0, read.stderr
 
 
-def test_the_router_and_the_hosts_agree_on_what_jails_may_hold(tmp_path: Path) -> None:
+def test_the_router_and_the_hosts_agree_on_what_jails_may_hold() -> None:
     router = (DEPLOY / "fabric" / "bird.conf").read_text()
-    for prefix in config.load(SAMPLE).host.allowed:
+    # not by config.load, which looks at the file's mode: here that is git's, and the umask's
+    read, _ = config.parse(tomllib.loads(SAMPLE.read_text()), SAMPLE)
+    for prefix in read.host.allowed:
         length = 32 if prefix.version == 4 else 128
         assert f"[ {prefix}{{{length},{length}}} ]" in router

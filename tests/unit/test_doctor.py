@@ -199,6 +199,12 @@ def test_a_folder(tmp_path: Path) -> None:
     assert "does not exist" in jails.folder_verdict("spool", folder).why
     folder.mkdir(mode=0o700)
     assert level(jails.folder_verdict("spool", folder)) is (OK if os.geteuid() == 0 else FAIL)
+    if os.geteuid() == 0:
+        there = os.statvfs(folder)
+        for field, full in ((3, True), (6, True), (4, False)):
+            found = os.statvfs_result([*there[:field], 0, *there[field + 1 :]])
+            verdict = jails.folder_verdict("spool", folder, {folder: found}.__getitem__)
+            assert (verdict.level is FAIL, "is full" in verdict.why) == (full, full)
     folder.chmod(0o755)
     verdict = jails.folder_verdict("spool", folder)
     assert verdict.level is FAIL
@@ -300,6 +306,11 @@ STATUS: dict[str, Any] = {"pid": 7, "bridge": True, "problems": []}
 def test_the_agent() -> None:
     assert [verdict.level for verdict in bgp.agent_verdicts(STATUS, "")] == [OK, OK]
     assert [verdict.level for verdict in bgp.agent_verdicts(None, "not running")] == [FAIL]
+    assert [verdict.mend for verdict in bgp.agent_verdicts(None, "not running")] == ["service mobility start"]
+    *_, last = bgp.agent_verdicts(STATUS | {"drained": ["*", "web1"]}, "")
+    assert (last.level, last.why) == (WARN, "drained, and so not announced: the whole host, web1")
+    hangs = "the agent did not answer 'status' within 10 s"
+    assert [verdict.mend for verdict in bgp.agent_verdicts(None, hangs)] == ["service mobility restart"]
     sick = STATUS | {"bridge": False, "problems": ["the database can not be written"]}
     assert [verdict.level for verdict in bgp.agent_verdicts(sick, "")] == [OK, WARN, FAIL]
     full = STATUS | {"rib": {"over_limit": 3}}
@@ -388,7 +399,7 @@ def test_a_peer_whose_session_nobody_tells_of() -> None:
 def test_no_connection_is_tried_where_there_may_be_a_session(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, status: dict[str, Any] | None
 ) -> None:
-    def asked(_path: Path, _operation: str) -> dict[str, Any]:
+    def asked(_path: Path, _operation: str, **_: Any) -> dict[str, Any]:
         if status is None:
             raise control.AgentNotRunning("not running")
         return {"host": status, "jails": []}

@@ -135,5 +135,14 @@ def test_check_tells_a_jails_mistake_from_one_of_the_configuration(
     (jails_d / "web1.toml").chmod(0o644)
     assert agent.run("check") == cli.EX_DATAERR
     assert "web1.toml" in capsys.readouterr().err
+    (jails_d / "evil\x1b[2J.toml").write_text("addresses = 7\n")
+    capsys.readouterr()
+    assert agent.run("check") == cli.EX_DATAERR
+    told = capsys.readouterr().err
+    assert "evil [2J.toml" in told
+    assert "\x1b" not in told
     agent.config.write_text("[host]\n")
     assert agent.run("check") == cli.EX_CONFIG
+    assert "goes on with what it has read" not in capsys.readouterr().err
+    assert agent.run("status") == cli.EX_CONFIG
+    assert "an agent that runs goes on with what it has read" in capsys.readouterr().err

@@ -288,7 +288,7 @@ def test_a_hook_that_is_ended_cleans_up(host: Host, phase: str, number: signal.S
 
 def test_a_hook_killed_outright_leaves_nothing_that_waits_for_ever(host: Host) -> None:
     async def body() -> None:
-        host.configure(timeout=1)
+        host.configure(timeout=3)  # so long that its sleep is seen
         hook = await host.start("created", "web1")
         async with aclosing(host.spool.events()) as events:
             event = await anext(events)

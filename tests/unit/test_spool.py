@@ -32,7 +32,7 @@ from mobility.model import Phase
 
 GOOD = b"mobility-event 1\nphase created\njail web1\nreply no\nend\n"
 NEVER = 3600.0
-SOON = 10.0
+SOON = 30.0
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 NOBODY = 65534
 

@@ -23,12 +23,12 @@ WAIT = 20.0
 class ExaBgp:
     """ExaBGP's ends of the pipes, and the agent's of the socket."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *program: str) -> None:
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(folder / "bridge.sock"))
         self._listener.listen()
         self._listener.settimeout(WAIT)
-        argv = [sys.executable, "-I", str(module.__file__), "--socket", str(folder / "bridge.sock")]
+        argv = [sys.executable, "-I", *(program or [str(module.__file__)]), "--socket", str(folder / "bridge.sock")]
         self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         assert self.process.stdin is not None
         assert self.process.stdout is not None
@@ -129,3 +129,29 @@ def test_an_answer_that_comes_late_is_the_answer(exabgp: ExaBgp) -> None:
     exabgp.say("error", "done")
     assert exabgp.told("error")["error"] == 1
     assert exabgp.told("done") == {"done": 2}
+
+
+IMPATIENT = """
+import importlib.util, sys
+spec = importlib.util.spec_from_file_location("bridge", sys.argv.pop(1))
+bridge = sys.modules["bridge"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(bridge)
+bridge.ANSWER_WITHIN = 0.2
+sys.exit(bridge.main())
+"""
+"""The bridge, with little patience."""
+
+
+def test_the_agent_is_told_at_once_that_exabgp_hangs_though_nothing_else_happens(tmp_path: Path) -> None:
+    exabgp = ExaBgp(tmp_path, "-c", IMPATIENT, str(module.__file__))
+    try:
+        exabgp.begin()
+        assert exabgp.told("end")["mark"] == MARK
+        exabgp.order(id=1, do="announce", peer=PEER, attributes="next-hop fd00:1::1", prefixes=[X])
+        assert exabgp.told("sick")["sick"] >= 0.2
+        exabgp.ask()
+        exabgp.say("done")
+        assert exabgp.told("sick")["sick"] is None
+        assert exabgp.told("done") == {"done": 1}
+    finally:
+        exabgp.close()

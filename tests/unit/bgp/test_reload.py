@@ -223,7 +223,7 @@ def greet(bridge: FakeBridge, *truth: dict[str, Any], mark: str = "old") -> None
     bridge.say({"hello": 1, "bridge": "one", "pid": 8, "exabgp": 7}, *truth, {"end": True, "mark": mark})
 
 
-def reconfigured(speaker: Speaker, *peers: Peer, mark: str = "new", within: float = 10.0) -> asyncio.Task[bool]:
+def reconfigured(speaker: Speaker, *peers: Peer, mark: str = "new", within: float = 30.0) -> asyncio.Task[bool]:
     return asyncio.create_task(speaker.reconfigure(bgp(*peers), allowed=ALLOWED, mark=mark, within=within))
 
 

@@ -405,6 +405,29 @@ def test_a_refused_route_says_so_and_is_tried_again(path: Path, monkeypatch: pyt
     run(main())
 
 
+def test_who_waits_for_a_router_that_is_gone_is_not_busy(path: Path) -> None:
+    """Failover waits until nothing is under way: a dead router must not keep a host demoted for ever."""
+
+    async def main() -> None:
+        speaker = make(path, SPINE_PEER, peer("gone", OTHER, "fd00:2::1"))
+        async with connected(speaker, path) as bridge:
+            bridge.greet(session(), session(OTHER, "down", None))
+            await speaker.until(lambda: speaker.connected)
+            speaker.want(V4, PLAIN)
+            (order,) = await bridge.orders(1)
+            assert speaker.busy
+            bridge.say({"done": order["id"]})
+            await speaker.until(lambda: speaker.route(V4)["spine"].state is State.ANNOUNCED)
+            assert not speaker.busy
+            bridge.say(session(OTHER))
+            (order,) = await bridge.orders(1)
+            assert speaker.busy
+            bridge.say({"done": order["id"]})
+            await speaker.until(lambda: not speaker.busy)
+
+    run(main())
+
+
 def test_a_given_next_hop_stands_in_for_the_peers(path: Path) -> None:
     async def main() -> None:
         speaker = make(path, SPINE_PEER, peer("old", OTHER, "fd00:2::1", "203.0.113.1"))
@@ -640,8 +663,10 @@ def test_a_silent_exabgp_shows_in_the_route(path: Path) -> None:
             await speaker.until(lambda: speaker.route(V4)["spine"].why)
             now[0] += 5
             assert str(speaker.route(V4)["spine"]) == "sending: no answer from ExaBGP for 15 s"
+            assert speaker.hangs.startswith("no answer from ExaBGP for 15 s: ")
             bridge.say({"sick": None})
             await speaker.until(lambda: not speaker.route(V4)["spine"].why)
+            assert speaker.hangs == ""
 
     run(main())
 

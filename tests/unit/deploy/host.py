@@ -26,8 +26,9 @@ def end(*_):
     calls.write("agent: ended\\n")
     os._exit(0)
 signal.signal(signal.SIGTERM, end)
-with open({pid!r}, "w") as file:
+with open({pid!r} + ".new", "w") as file:
     file.write(str(os.getpid()))
+os.rename(file.name, {pid!r})  # whoever reads it finds the one pid or the other
 calls.write("agent: " + " ".join(sys.argv[1:]) + "\\n")
 while True:
     signal.pause()

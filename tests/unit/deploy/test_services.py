@@ -150,7 +150,7 @@ def test_a_start_judges_the_configuration_loads_the_module_and_waits_for_the_age
     host.mobility('[ $1 != status ] || [ "$(grep -c "^mobility status" $TEST_FOLDER/calls)" -ge 2 ]')
     started = host.run("mobility", "start", mobility_flags="--log-format json")
     assert (started.returncode, started.stderr) == (0, "")
-    host.await_call("agent: agent --log-format json")
+    host.await_call("agent: agent --log-to syslog --log-format json")
     assert [call for call in host.calls if not call.startswith("agent")] == [
         "mobility check",
         "kldload if_epair",
@@ -199,14 +199,14 @@ def test_a_restart_with_a_broken_configuration_stops_nothing(host: RcHost, servi
 
 def test_a_restart_is_another_agent(host: RcHost) -> None:
     host.run("mobility", "start")
-    host.await_call("agent: agent")
+    host.await_call("agent: agent --log-to syslog")
     first = host.agent
     host.forget()
     assert host.run("mobility", "restart").returncode == 0
-    host.await_call("agent: agent")
+    host.await_call("agent: agent --log-to syslog")
     assert not alive(first)
     # the old one has ended before the new one began
-    assert host.calls.index("agent: ended") < host.calls.index("agent: agent")
+    assert host.calls.index("agent: ended") < host.calls.index("agent: agent --log-to syslog")
 
 
 @pytest.mark.parametrize("service", ["mobility", "mobility_exabgp"])
@@ -259,7 +259,7 @@ def test_a_pid_that_somebody_else_has_by_now_is_not_waited_for(host: RcHost) -> 
 
 def test_a_killed_agent_is_started_again(host: RcHost) -> None:
     host.run("mobility", "start")
-    host.await_call("agent: agent")
+    host.await_call("agent: agent --log-to syslog")
     first = host.agent
     os.kill(first, signal.SIGKILL)
     until(lambda: host.agent != first and alive(host.agent), "no new agent")
@@ -267,7 +267,7 @@ def test_a_killed_agent_is_started_again(host: RcHost) -> None:
 
 def test_reload_reaches_the_agent_and_not_its_supervisor(host: RcHost) -> None:
     host.run("mobility", "start")
-    host.await_call("agent: agent")
+    host.await_call("agent: agent --log-to syslog")
     supervisor = host.supervisor()
     assert host.run("mobility", "reload").returncode == 0
     host.await_call("agent: SIGHUP")

@@ -1,0 +1,1 @@
+"""The log: its lines, their fields, floods of them, syslogd, and secrets."""
