@@ -3,6 +3,7 @@
 #   make demo          watch a jail's addresses move between two hosts
 #   make test          everything that must hold: lint, unit, lab, conformance, interop
 #   make bench         figures, in build/bench.json
+#   make play          a lab to play with: two hosts, a router, a client
 #   make soak          thousands of repetitions
 #   make clean         end what a killed lab left behind, remove build/
 
@@ -11,22 +12,23 @@ PYTHON != .ci/python
 VENV = .venv
 RUN = $(VENV)/bin/python
 PYTEST = $(RUN) -m pytest
-# Two at once: the machines that run this have two cores. A file's tests stay together, they share a lab.
-PARALLEL = -n 2 --dist loadfile
+# Two at once: the machines that run this have two cores. A file's tests stay together, they share a lab; tests/order.py
+# says which files begin first.
+PARALLEL = -n 2 --dist loadfile --no-loadscope-reorder
 
 # For the lab (bird2 iproute2 nftables iputils-ping tcpdump perl-base util-linux procps conntrackd conntrack ucarp), Python,
 # and what checks our pages.
 DEBIAN = bird2 frr openbgpd gobgpd iproute2 nftables iputils-ping tcpdump perl-base util-linux procps python3-venv mandoc \
-	prometheus bmake conntrackd conntrack ucarp
+	prometheus bmake conntrackd conntrack ucarp zsh fish tcsh
 # As COMMAND:PACKAGE, so that another package's command will do. BIRD by the routing socket: 13's kernel has no other way.
 FREEBSD = python3.11:python311 bird:bird2-rtsock promtool:prometheus
-# Parts of Python, and a library that would have to be compiled.
-FREEBSD_PYTHON = py311-sqlite3 py311-hypothesis
+# Parts of Python, and libraries that would have to be compiled.
+FREEBSD_PYTHON = py311-sqlite3 py311-hypothesis py311-pyyaml
 
 # Another folder of recorded transcripts for `make conformance`.
 TRANSCRIPTS =
 
-.PHONY: all setup packages can-lab lint unit lab conformance interop test demo bench soak lock clean
+.PHONY: all setup packages can-lab lint unit lab conformance interop test demo bench play soak lock clean
 
 all: setup
 
@@ -82,8 +84,11 @@ bench: can-lab setup
 	@mkdir -p build
 	@$(RUN) -m tests.bench
 
+play: can-lab setup
+	@$(RUN) -m tests.lab.play
+
 soak: can-lab setup
-	MOBILITY_SOAK=1 $(PYTEST) tests/chaos
+	MOBILITY_SOAK=1 $(PYTEST) tests/chaos tests/unit
 
 lock:
 	$(PYTHON) -m venv build/lock

@@ -61,7 +61,7 @@ class Demo:
             file.seek(self._read.get(log, 0))
             text = file.read()
         self._read[log] = self._read.get(log, 0) + len(text.encode())
-        for argv in re.findall(r' ran argv=(?:"([^"]*)"|(\S+))', text):
+        for argv in re.findall(r' ran (?:jail=\S+ )?argv=(?:"([^"]*)"|(\S+))', text):
             say(f"   {host.name}# {''.join(argv)}")
 
     def show_routes(self) -> None:

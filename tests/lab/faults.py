@@ -282,6 +282,11 @@ def spool_files(host: Host) -> list[str]:
     return sorted(f"{folder}/{path.name}" for folder in ("tmp", "new", "reply") for path in (spool / folder).iterdir())
 
 
+def await_hooks(host: Host) -> None:
+    """Wait until the agent has done what hooks have told it: the last hook of a start waits for no answer."""
+    eventually(lambda: not spool_files(host), "empty spool", host)
+
+
 def await_clean(lab: Lab, host: Host, jails: Mapping[str, Collection[str]]) -> None:
     """Wait until a host shows exactly these jails (see invariants), and nothing waits in its spool."""
     await_rest(lab, host, jails)

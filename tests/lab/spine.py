@@ -13,12 +13,13 @@ from pathlib import Path
 from string import Template
 
 from tests.lab.watch import Fib, Process
+from tests.waiting import PATIENCE
 
 SPINE_AS = 65000
 SPINE_ROUTER_ID = "10.255.0.1"
 #: Seconds that the tests give a session to come up, and BIRD to end.
-SESSION_SECONDS = 20.0
-END_SECONDS = 10.0
+SESSION_SECONDS = PATIENCE
+END_SECONDS = PATIENCE
 
 _CONF = Template("""\
 router id $router_id;

@@ -28,9 +28,11 @@ def test_the_bench_at_scale_in_small(capsys: pytest.CaptureFixture[str]) -> None
 
 def test_the_bench_of_failover_in_small() -> None:
     figures = Figures()
-    failover.measure(figures, 2, crashes=1)
+    failover.measure(figures, 2, crashes=1, pace=5.0)
     measured = {figure.name for figure in figures.figures}
     for who in ("", "script_"):
         names = {f"failover_planned_lost_{who}ms", f"failover_crash_lost_{who}ms", f"carp_event_to_fib_{who}p50_ms"}
+        names |= {f"failover_cut_lost_{who}ms", f"failover_exabgp_lost_{who}ms"}
         assert names <= measured
     assert figures.value("failover_planned_lost_ms") == 0
+    assert figures.value("failover_exabgp_lost_ms") == 0

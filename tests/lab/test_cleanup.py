@@ -16,7 +16,7 @@ from tests.lab.clean import members
 from tests.lab.kernel import processes
 from tests.lab.topology import REPOSITORY
 
-END_SECONDS = 20.0
+END_SECONDS = 40.0
 #: A lab with something in each kind of namespace: an agent, BIRD, a jail with a process of its own, deaf to SIGTERM.
 _RUNNER = """
 import sys

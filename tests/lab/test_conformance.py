@@ -17,7 +17,7 @@ from tests.lab.topology import Lab
 
 TESTS = runner.tests_folder()
 PREFIXES = ("198.51.100.7/32", "2001:db8:7::7/128")
-_RAN = re.compile(r"\bran argv=(?:\"([^\"]*)\"|(\S+))")
+_RAN = re.compile(r"\bran (?:jail=\S+ )?argv=(?:\"([^\"]*)\"|(\S+))")
 
 
 @pytest.mark.timeout(600)
@@ -28,6 +28,7 @@ def test_the_recordings_and_cases_answer_as_freebsd_did() -> None:
     assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.hosts(1)
 def test_what_the_agent_runs_is_on_record(lab: Lab) -> None:
     """No command of ours without an answer from a real FreeBSD or its manual page: those of a jail's whole life."""
     host = lab.hosts[0]

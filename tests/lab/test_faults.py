@@ -39,7 +39,6 @@ OTHER_ADDRESSES = ("198.51.100.8", "2001:db8:7::8")
 PREFIXES = (f"{ADDRESSES[0]}/32", f"{ADDRESSES[1]}/128")
 QUICK = {"look_every": 0.5, "reject_for": 0.2, "settle_for": 3.0}
 IMPATIENT = {**QUICK, "command_timeout": 1.0}
-NEWS_SECONDS = 5.0
 SELDOM = 3600.0
 JAIL_SECONDS = 30
 DISK_BYTES = 512 * 1024
@@ -372,7 +371,7 @@ def test_the_bridge_and_then_the_agent_killed(lab: Lab, both: Host, request: pyt
     host.stop_jail(OTHER)
     await_clean(lab, host, RING)
     host.start_jail(OTHER)
-    await_rest(lab, host, BOTH, seconds=NEWS_SECONDS)
+    await_rest(lab, host, BOTH)
 
 
 def test_exabgp_restarts_without_an_agent(lab: Lab, both: Host) -> None:

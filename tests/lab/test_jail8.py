@@ -80,7 +80,7 @@ def test_what_ignores_sigterm_is_killed_after_stop_timeout(machine: Kernel) -> N
     conf = f'web1 {{ path = /; persist; stop.timeout = 1; exec.start = "{stubborn(machine, "")}"; }}'
     begun = time.monotonic()
     pid = int(jail(machine, conf, "$J -q -c web1; $J -q -r web1").splitlines()[0])
-    assert 1 <= time.monotonic() - begun < 6
+    assert 1 <= time.monotonic() - begun < 10  # the default of stop.timeout (jail(8))
     assert not runs(pid)
 
 

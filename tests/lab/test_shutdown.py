@@ -126,6 +126,7 @@ def test_another_boot_announces_again(full: tuple[Lab, Host], service: RcHost) -
     await_routes(lab, 2 * JAILS)
 
 
+@pytest.mark.hosts(1)
 def test_a_jail_started_by_hand_is_withdrawn_too(lab: Lab, service: RcHost) -> None:
     """Nobody stops it, and no hook knows of it."""
     host = lab.hosts[0]

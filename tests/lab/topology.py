@@ -33,6 +33,7 @@ from tests.lab import ground as grounds
 from tests.lab.ground import SYSTEM_PYTHON, Ground
 from tests.lab.spine import SPINE_AS, Bird, Session, Spine, host_conf
 from tests.lab.watch import Process, poked_by
+from tests.waiting import PATIENCE
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 HOOK = REPOSITORY / "hooks" / "mobility-hook"
@@ -46,8 +47,8 @@ CLIENT_IPV4, CLIENT_IPV6 = "203.0.113.9", "2001:db8:c::9"
 DUMMY_IPV4 = "192.0.0.8"
 #: Whom ExaBGP becomes.
 EXABGP_USER = "nobody"
-START_SECONDS = 20.0
-STOP_SECONDS = 20.0
+START_SECONDS = PATIENCE
+STOP_SECONDS = PATIENCE
 
 
 class Node:
@@ -167,6 +168,8 @@ class Host(Node):
             "hooks": {"spool": str(self.folder / "spool"), "timeout": 30, "when_agent_down": "refuse"},
             "agent": {},
             "metrics": {"listen": "127.0.0.1:9971"},
+            # tests count what is logged, and start one jail more often than anybody else does
+            "log": {"burst": 0},
             "bgp": {
                 "as": self.local_as,
                 "router_id": self.router_id,
@@ -198,10 +201,10 @@ class Host(Node):
         return self.agent
 
     def agent_answers(self) -> bool:
-        """Tell whether the agent's control socket takes requests."""
+        """Tell whether the agent's control socket takes requests; one that is just being made may hang up."""
         try:
             control.request(self.run_folder / "control.sock", "status", answer_within=START_SECONDS)
-        except control.AgentNotRunning:
+        except control.ControlError:
             return False
         return True
 
@@ -265,6 +268,13 @@ class Host(Node):
         lines += [f"exec.start += {_conf(start)};"] * bool(start) + [f"exec.stop += {_conf(stop)};"] * bool(stop)
         self._jails[jail] = f"{_conf(jail)} {{\n" + "".join(f"  {line}\n" for line in [*lines, more]) + "}\n"
         self.jail_conf.write_text("".join(self._jails.values()))
+
+    def define_no_jails(self) -> None:
+        """Take every jail out of jail.conf, and out of jails.d."""
+        self._jails.clear()
+        self.jail_conf.unlink(missing_ok=True)
+        for path in self.jails_d.iterdir():
+            path.unlink()
 
     def start_jail(self, jail: str, *, check: bool = True) -> subprocess.CompletedProcess[str]:
         """`jail -f JAIL.CONF -c NAME`."""

@@ -17,6 +17,8 @@ from pathlib import Path
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 
+from tests.waiting import PATIENCE
+
 TAIL_LINES = 30
 
 
@@ -144,7 +146,7 @@ class Fib(ABC):
         self._take(0)
         return self._stands(prefix, via)
 
-    def wait(self, prefix: str, *, via: str | None = None, gone: bool = False, timeout: float = 10.0) -> float:
+    def wait(self, prefix: str, *, via: str | None = None, gone: bool = False, timeout: float = PATIENCE) -> float:
         """Wait until a route stands (or is gone); return the monotonic time at which this was seen."""
         return self.wait_for(
             lambda: self._stands(prefix, via) != gone,
@@ -152,7 +154,7 @@ class Fib(ABC):
             timeout,
         )
 
-    def wait_for(self, check: Callable[[], bool], what: str, timeout: float = 10.0) -> float:
+    def wait_for(self, check: Callable[[], bool], what: str, timeout: float = PATIENCE) -> float:
         """Wait until `check` holds, looking again at each change; return the monotonic time at which it did."""
         deadline = time.monotonic() + timeout
         self._take(0)

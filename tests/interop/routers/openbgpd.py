@@ -28,7 +28,7 @@ class OpenBgpd(Router):
     }
 
     @property
-    def _socket(self) -> str:
+    def control(self) -> str:
         return str(self.folder / "bgpd.sock")
 
     @classmethod
@@ -39,7 +39,7 @@ class OpenBgpd(Router):
 
     def write(self) -> None:
         """Write the configuration file, which must not be open to others."""
-        changes = {"holdtime 30\n": f'holdtime 30\nsocket "{self._socket}"\nlog updates\n'}
+        changes = {"holdtime 30\n": f'holdtime 30\nsocket "{self.control}"\nlog updates\n'}
         if not self.settings.graceful_restart:
             changes |= {"announce restart yes": "announce restart no"}
         if self.settings.password:
@@ -55,12 +55,12 @@ class OpenBgpd(Router):
         self.processes[0].await_(self._answers, "answer", WAIT)
 
     def _answers(self) -> bool:
-        argv = ["bgpctl", "-s", self._socket, "show", "summary"]
+        argv = ["bgpctl", "-s", self.control, "show", "summary"]
         return subprocess.run(argv, capture_output=True, check=False).returncode == 0
 
     def ask(self, *words: str) -> Any:
         """Return bgpd's answer to a command, read as JSON."""
-        return json.loads(self.run("bgpctl", "-j", "-s", self._socket, *words))
+        return json.loads(self.run("bgpctl", "-j", "-s", self.control, *words))
 
     def paths(self, prefix: str) -> list[RibPath]:
         """Return all paths to a prefix."""
@@ -103,7 +103,7 @@ class OpenBgpd(Router):
 
     def reset(self, host: str = "host") -> None:
         """Clear the session."""
-        self.run("bgpctl", "-s", self._socket, "neighbor", self.link(host).host_address, "clear")
+        self.run("bgpctl", "-s", self.control, "neighbor", self.link(host).host_address, "clear")
 
 
 _WELL_KNOWN = {"GRACEFUL_SHUTDOWN": "65535:0"}
