@@ -212,6 +212,9 @@ class Worker:
         self._arriving_at, self._leaving_at = (0.0, at) if going else (at, 0.0)
         if event.phase is Phase.POSTSTART:
             self._shared.health.hurry(self.name)
+            if self.memory.adopted:
+                # a look may have found it while its manager was still at work, whose commands then undid what ours had done
+                self.memory = replace(self.memory, wired=None)
         # what was looked at before this event says nothing about it
         self._looked, self._eventful = False, True
         self._acted = time.monotonic()

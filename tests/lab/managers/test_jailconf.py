@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.faults import await_hooks
+from tests.lab.faults import await_hooks, eventually, new_agent
 from tests.lab.invariants import await_rest, status
 from tests.lab.topology import HOOK, REPOSITORY, Host, Lab
 
@@ -214,3 +214,33 @@ def test_the_hook_is_the_one_that_was_named(sites: list[Site], tmp_path: Path) -
     done = site.host.mobility("hooks", "install", "jail.conf", "web1", "--hook", str(tmp_path / "gone"), check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert "is no program that can be run" in done.stderr
+
+
+#: Its own jail.conf makes the link, and its start has not ended when a look finds it; then it undoes an address.
+SLOW = """
+  vnet.interface = "epair9b";
+  exec.prestart += "ifconfig epair9 create; ifconfig epair9a up";
+  exec.poststop += "ifconfig epair9a destroy";
+  exec.poststart += "{hook} poststart 'web1'";
+"""
+
+
+@pytest.mark.hosts(1)
+def test_what_a_start_undoes_after_a_look_is_mended_with_its_last_hook(sites: list[Site], lab: Lab) -> None:
+    (site,) = sites
+    host = site.host
+    host.configure(agent=QUICK | {"inside_every": 600.0})
+    new_agent(host)
+    begun, go = host.folder / "begun", host.folder / "go"
+    undo = f"ifconfig epair9b inet {IPV4} -alias"
+    start = f"ifconfig lo0 inet 127.0.0.1/8 up; touch {begun}; until [ -e {go} ]; do sleep 0.02; done; {undo}"
+    hook = shlex.join([str(HOOK), "-c", str(host.config)])
+    host.define_jail("web1", (IPV4, IPV6), start=start, hooks=False, more=SLOW.format(hook=hook))
+    starting = host.popen(["jail", "-f", host.jail_conf, "-c", "web1"])
+    try:
+        eventually(begun.exists, "its start", host)
+        eventually(lambda: bool(status(host, "web1")["announced"]), "announcement by a look", host)
+    finally:
+        go.touch()
+        starting.wait(timeout=30)
+    announced(lab, host)
