@@ -12,9 +12,9 @@ PYTHON != .ci/python
 VENV = .venv
 RUN = $(VENV)/bin/python
 PYTEST = $(RUN) -m pytest
-# Two at once: the machines that run this have two cores. A file's tests stay together, they share a lab; tests/order.py
-# says which files begin first.
-PARALLEL = -n 2 --dist loadfile --no-loadscope-reorder
+# Three at once on two cores: a third of the time tests wait for timers of protocols. A file's tests stay together, they share
+# a lab; tests/order.py says which files begin first.
+PARALLEL = -n 3 --dist loadfile --no-loadscope-reorder
 
 # For the lab (bird2 iproute2 nftables iputils-ping tcpdump perl-base util-linux procps conntrackd conntrack ucarp), Python,
 # and what checks our pages.
