@@ -59,6 +59,7 @@ _HEADS = (
     Column("WHY NOT"),
 )
 _YES = {True: "yes", False: "no"}
+PARTLY = "partly"
 
 
 # -- what a jail is at
@@ -197,15 +198,21 @@ def lines(
     return found
 
 
+def _announced(jail: Jail) -> str:
+    """Return whether it is announced: one of whose routes no peer has any, is in part."""
+    whole = all("announced" in peers.values() for peers in jail["routes"].values())
+    return _YES[jail["announced"]] if whole or not jail["announced"] else PARTLY
+
+
 def _row(jail: Jail, now: float, drained: Collection[str]) -> Row:
     at = state(jail, drained)
-    colour = "held" if at in _HELD else _COLOURS.get(at, "")
+    colour = "held" if at in _HELD or _announced(jail) == PARTLY else _COLOURS.get(at, "")
     texts = (
         jail["name"],
         _YES[jail["running"]],
         _YES[jail["wired"]],
         _YES[jail["ready"]],
-        _YES[jail["announced"]],
+        _announced(jail),
         ago(jail["since"], now),
         " ".join([*jail["addresses"], *jail.get("services", [])]),
         printable(jail["reason"] or _aside(jail)),

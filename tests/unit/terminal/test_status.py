@@ -123,6 +123,15 @@ def test_the_same_on_a_terminal_of_80_columns() -> None:
     ]
 
 
+def test_one_of_whose_addresses_another_jail_has_is_announced_in_part() -> None:
+    routes = {"198.51.100.7": {"spine": "announced"}, "2001:db8:7::7": {"spine": "not announced"}}
+    (*_, line) = lines(host(), [jail(routes=routes, reason="2001:db8:7::7 is held by jail db1")], NOW)
+    assert line.split()[:5] == ["web1", "yes", "yes", "yes", "partly"]
+    assert line.endswith("2001:db8:7::7 is held by jail db1")
+    (*_, line) = lines(host(), [dark(routes=routes)], NOW)
+    assert line.split()[4] == "no"
+
+
 def test_colours_tell_what_the_words_tell() -> None:
     red, green, yellow, faint = "\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[2m"
     jails = [jail("a"), dark("b", ownership="lost"), stopped("c"), dark("d")]
