@@ -92,8 +92,8 @@ class Agent:
         self._granted_to: dict[str, set[str]] = {}
         """By prefix, the jails that may have it."""
         self._connected = False
-        self._bridge_seen = self._bridge_there = False
-        """Whether a bridge has ever been connected, and is, as the history knows."""
+        self._bridge_told: bool | None = None
+        """Whether a bridge is connected, as the history knows; None before the first."""
         self._sessions_told: dict[str, str] = {}
         """The state of each peer's session, as the history knows it."""
         self._concerned: dict[str, None] = {}
@@ -520,9 +520,10 @@ class Agent:
     def _note_sessions(self, sessions: Mapping[str, Session]) -> None:
         """Keep in the history when the bridge, and each session, came and went: what is first heard is no news."""
         connected = self.speaker.connected
-        if self._bridge_seen and connected is not self._bridge_there:
+        if self._bridge_told is not None and connected is not self._bridge_told:
             self.store.note("", "ExaBGP connected" if connected else "ExaBGP gone")
-        self._bridge_seen, self._bridge_there = self._bridge_seen or connected, connected
+        if connected or self._bridge_told is not None:
+            self._bridge_told = connected
         for peer, session in sessions.items():
             # while no bridge tells, nobody knows
             if session.state in ("up", "down"):

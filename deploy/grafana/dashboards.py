@@ -17,6 +17,7 @@ from pathlib import Path
 
 from deploy.grafana.panels import (
     ALWAYS,
+    BARS,
     BLUE,
     FEW,
     GREEN,
@@ -274,8 +275,7 @@ def fleet() -> Json:
             ],
             12,
             "short",
-            drawStyle="bars",
-            fillOpacity=60,
+            **BARS,
         ),
     )
     fast = row(
@@ -439,8 +439,7 @@ def host() -> Json:
             ],
             8,
             "short",
-            drawStyle="bars",
-            fillOpacity=60,
+            **BARS,
         ),
     )
     fast = row(
@@ -501,8 +500,7 @@ def host() -> Json:
             ],
             8,
             "short",
-            drawStyle="bars",
-            fillOpacity=60,
+            **BARS,
         ),
         timeseries(
             "Do checks of jails fail?",
@@ -638,8 +636,7 @@ def jail() -> Json:
             ],
             8,
             "short",
-            drawStyle="bars",
-            fillOpacity=60,
+            **BARS,
         ),
         timeline(
             "Is it wanted, is it ready?",

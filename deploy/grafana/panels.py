@@ -97,6 +97,10 @@ def stat(title: str, text: str, ask: Json, width: int, look: Json, *, show: str 
     return panel("stat", title, text, [ask], width, height, options=options, fieldConfig=config)
 
 
+BARS: Json = {"drawStyle": "bars", "fillOpacity": 60}
+"""Field options of a time series that make bars of its lines: for what happens now and then."""
+
+
 def timeseries(title: str, text: str, queries: Sequence[Json], width: int, unit: str, **custom: Any) -> Json:
     """Return lines over time. `custom` are further field options of Grafana's time series."""
     drawn = {
